@@ -1,0 +1,44 @@
+# Everything runs from a virtual environment of the checkout's own, made from pinned versions.
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-slow check bench clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+train: setup ## Prepare the embedded corpus, train on it, evaluate, write sample text (minutes, CPU or GPU)
+	@$(BIN)/xlm-train experiment=sample | $(BIN)/python scripts/show_summary.py
+
+test: setup ## Run the test suite (minutes)
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-slow: setup ## Run the long tests as well as they fit into an hour
+	@$(BIN)/python -m pytest -m slow
+
+check: setup ## Lint, formatting, types: what pre-commit runs
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: setup ## Compare with the peers: one JSON object a line
+	@for file in bench/*.py; do $(BIN)/python $$file; done
+
+clean: ## Remove the virtual environment and all outputs
+	rm -rf $(VENV) outputs
+
+setup: $(VENV)/.installed
+
+# torch comes first and alone: its CPU build satisfies the others' ranges. fastBPE has no wheel and
+# its build needs Cython, so it is built last, without isolation, and may fail.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..." >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+	@echo "installing the pinned dependencies into $(VENV)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]' Cython setuptools
+	@$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-build-isolation fastBPE 2> $(VENV)/fastbpe.log \
+	  || echo "note: fastBPE was not built (is there a C++ compiler? see $(VENV)/fastbpe.log); BPE goes through the tokenizers package, with the same output" >&2
+	@touch $@

@@ -1,0 +1,1 @@
+"""Raw text -> prepared folder: read, count, learn BPE, encode, publish; downloads; verification."""

@@ -1,0 +1,79 @@
+"""The files of a corpus, checked before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from data_prep.progress import note
+from data_prep.reading import check_readable
+from xlm_lightning.errors import UserError, did_you_mean
+from xlm_lightning.text.rules import Mode, language_rules
+
+SPLITS = ("train", "valid", "test")
+Inputs = dict[str, dict[str, list[Path]]]  # split -> language -> files, in the order of work
+
+
+def check_files(files: Mapping[str, Mapping[str, Sequence[Path]]], mode: Mode) -> Inputs:
+    """The same files in the order of work; raises `UserError` that names the first bad one."""
+    for split in files:
+        if split not in SPLITS:
+            raise UserError(
+                f"corpus.{split} is no split ({', '.join(SPLITS)})." + did_you_mean(split, SPLITS)
+            )
+    if not files.get("train"):
+        raise UserError("no train text: give corpus.train.LANGUAGE=FILE for at least one language")
+    for language in files["train"]:
+        language_rules(language, mode)  # raises UserError for one that Moses does not know
+    for split, languages in files.items():
+        for language, paths in languages.items():
+            _check_trained(split, language, sorted(files["train"]))
+            _check_paths(f"corpus.{split}.{language}", paths)
+    _tell_shared_files(files)
+    return {
+        split: {language: list(files[split][language]) for language in sorted(files[split])}
+        for split in SPLITS
+        if files.get(split)
+    }
+
+
+def stored_bytes(inputs: Mapping[str, Mapping[str, Sequence[Path]]]) -> int:
+    """Size on disk of all files."""
+    return sum(
+        path.stat().st_size
+        for languages in inputs.values()
+        for paths in languages.values()
+        for path in paths
+    )
+
+
+def _check_trained(split: str, language: str, trained: Sequence[str]) -> None:
+    if language not in trained:
+        raise UserError(
+            f"corpus.{split}.{language}: there is no train text of {language!r}, only of "
+            f"{', '.join(trained)}.{did_you_mean(language, trained)}"
+        )
+
+
+def _check_paths(key: str, paths: Sequence[Path]) -> None:
+    if not paths:
+        raise UserError(f"{key} names no file")
+    seen: dict[Path, Path] = {}
+    for path in paths:
+        check_readable(path, key)
+        resolved = path.resolve()
+        if resolved in seen:
+            raise UserError(f"{key} names {path} twice; each file is read once")
+        seen[resolved] = path
+
+
+def _tell_shared_files(files: Mapping[str, Mapping[str, Sequence[Path]]]) -> None:
+    """The same file under two keys is rarely meant, but right in a test of overfitting."""
+    first_key: dict[Path, str] = {}
+    for split, languages in files.items():
+        for language, paths in languages.items():
+            for path in paths:
+                key = f"corpus.{split}.{language}"
+                other = first_key.setdefault(path.resolve(), key)
+                if other != key:
+                    note(f"warning: {path} is given both as {other} and as {key}")

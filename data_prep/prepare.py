@@ -1,0 +1,116 @@
+"""From raw text to a prepared folder: read, count words, learn BPE, encode, publish.
+
+Memory stays bounded however large the input: text moves in pieces of `shard_megabytes`, a few at a
+time (`workers` + 3 of them at the most), and of the counted words only the frequent ones are kept
+when there are too many. `manifest.json` is written last; until then the folder is not finished.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_prep.inputs import Inputs, check_files, stored_bytes
+from data_prep.learning import copy_given, learn
+from data_prep.lines import InvalidUtf8, TextPolicy
+from data_prep.pool import Workers, start_workers
+from data_prep.progress import note, show_progress
+from data_prep.publishing import Corpus, describe_files, is_finished, publish, result_of
+from data_prep.reading import read_pieces
+from data_prep.settings import Settings, check_text_model
+from data_prep.shards import Encoding, ShardResult, ShardTask, write_shard
+from data_prep.workspace import naming_disk_errors, workspace
+from xlm_lightning.text.rules import Mode
+
+
+def prepare(
+    *,
+    out: Path,
+    files: Mapping[str, Mapping[str, Sequence[Path]]],
+    mode: Mode,
+    lowercase_and_remove_accent: bool,
+    merges: int | None,
+    codes: Path | None,
+    vocabulary: Path | None,
+    workers: int,
+    shard_megabytes: float,
+    invalid_utf8: InvalidUtf8,
+    max_word_length: int,
+    corpus: Mapping[str, Any],
+    limit: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
+) -> dict[str, Any]:
+    """Prepare `files` (split -> language -> files) into `out`; the result as the command prints it.
+
+    `merges` learns a BPE code over all languages of the train split; `codes` and `vocabulary` reuse
+    given ones instead. `corpus` and `limit` are facts about the source for the manifest. A run that
+    was stopped is taken up where it was; a finished folder of the same settings and files is
+    answered at once, and another is a `UserError`. `workers` changes the speed only.
+    """
+    start = time.monotonic()
+    inputs = check_files(files, mode)
+    settings = Settings(
+        mode,
+        lowercase_and_remove_accent,
+        TextPolicy(invalid_utf8, max_word_length),
+        shard_megabytes,
+        merges,
+        check_text_model(merges, codes, vocabulary),
+    )
+    with naming_disk_errors(out):
+        if not is_finished(out, settings, inputs):
+            with workspace(out) as work:
+                _prepare(out, work, settings, inputs, workers, Corpus(corpus, limit or {}))
+    return result_of(out, seconds=time.monotonic() - start)
+
+
+def _prepare(
+    out: Path, work: Path, settings: Settings, inputs: Inputs, workers: int, corpus: Corpus
+) -> None:
+    if is_finished(out, settings, inputs):  # by another process, just before this one had the lock
+        return
+    with start_workers(workers) as pool:
+        if settings.given is not None:
+            text_model = copy_given(settings.given, out)
+        else:
+            text_model = learn(out, work, settings, inputs, pool)
+        encoding = Encoding(
+            settings.mode,
+            settings.lowercase_and_remove_accent,
+            settings.policy,
+            text_model.codes,
+            text_model.vocabulary,
+            settings.key(text_model.codes_sha256, text_model.vocab_sha256),
+        )
+        hashes: dict[Path, str] = {}
+        tasks = _shard_tasks(out, work, settings, encoding, inputs, hashes)
+        results = _encode(tasks, stored_bytes(inputs), pool)
+    publish(out, settings, text_model, describe_files(inputs, hashes), results, corpus)
+
+
+def _shard_tasks(
+    out: Path,
+    work: Path,
+    settings: Settings,
+    encoding: Encoding,
+    inputs: Inputs,
+    hashes: dict[Path, str],
+) -> Iterator[ShardTask]:
+    for language in inputs["train"]:  # a worker keeps the word cache of one language
+        for split in inputs:
+            paths = inputs[split].get(language, [])
+            for index, piece in enumerate(read_pieces(paths, settings.piece_bytes, hashes)):
+                yield ShardTask(out, work, split, language, index, piece, encoding)
+
+
+def _encode(tasks: Iterator[ShardTask], total_bytes: int, pool: Workers) -> list[ShardResult]:
+    results = []
+    with show_progress("encode", total_bytes) as progress:
+        for result in pool.map(write_shard, tasks):
+            progress.advance(result.stored_bytes, result.shard.raw_bytes)
+            results.append(result)
+    reused = sum(result.reused for result in results)
+    if reused:
+        note(f"{reused} of {len(results)} shards were already done by an earlier run")
+    return results

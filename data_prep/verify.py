@@ -1,0 +1,99 @@
+"""Check a prepared folder to the last bit: every hash, every id, every document offset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_prep.reading import sha256_of
+from xlm_lightning.errors import UserError
+from xlm_lightning.manifest import BLOCK_LENGTH, MANIFEST_NAME, TOKEN_BYTES, Manifest, Shard
+from xlm_lightning.text.bpe import read_codes
+from xlm_lightning.text.vocabulary import PAD, Vocabulary
+
+REPAIR = "restore the file or prepare the corpus again"
+
+
+def verify(folder: Path) -> dict[str, Any]:
+    """Check all that `folder/manifest.json` states; returns what was checked, as the commands do.
+
+    Raises `UserError` naming the first file that is missing, damaged or unknown.
+    """
+    manifest = Manifest.load(folder)
+    if manifest.block_length != BLOCK_LENGTH:
+        raise UserError(f"{folder / MANIFEST_NAME}: block_length is not {BLOCK_LENGTH}; {REPAIR}")
+    _check_text_model(folder, manifest)
+    for split, languages in manifest.splits.items():
+        for shards in languages.values():
+            for shard in shards:
+                _check_shard(folder, shard, manifest.vocab_size, is_train=split == "train")
+    _check_no_strangers(folder, manifest)
+    return {
+        "verified": str(folder),
+        "vocab_size": manifest.vocab_size,
+        "shards": sum(1 for _ in manifest.shards()),
+        "bytes": sum(shard.bytes for shard in manifest.shards()),
+        "tokens": sum(shard.tokens for shard in manifest.shards()),
+    }
+
+
+def _check_text_model(folder: Path, manifest: Manifest) -> None:
+    _check_hash(folder / "codes", manifest.codes_sha256)
+    _check_hash(folder / "vocab", manifest.vocab_sha256)
+    read_codes(folder / "codes")
+    size = len(Vocabulary.load(folder / "vocab"))
+    if size != manifest.vocab_size:
+        raise UserError(
+            f"{folder / 'vocab'} gives {size} ids, {MANIFEST_NAME} says {manifest.vocab_size}; "
+            f"{REPAIR}"
+        )
+
+
+def _check_shard(folder: Path, shard: Shard, vocab_size: int, *, is_train: bool) -> None:
+    path = folder / shard.name
+    _check_hash(path, shard.sha256)
+    padded = shard.tokens + -shard.tokens % BLOCK_LENGTH
+    if shard.bytes != padded * TOKEN_BYTES or (is_train and padded != shard.tokens):
+        raise UserError(f"{path} has {shard.bytes} bytes for {shard.tokens} tokens; {REPAIR}")
+    ids = np.fromfile(path, "<u2")
+    if len(ids) and int(ids.max()) >= vocab_size:
+        raise UserError(
+            f"{path} holds the id {int(ids.max())}, the vocabulary ends at {vocab_size - 1}; "
+            f"{REPAIR}"
+        )
+    if (ids[shard.tokens :] != PAD).any():
+        raise UserError(f"{path} has tokens after its {shard.tokens} real ones; {REPAIR}")
+    _check_documents(folder / shard.docs_name, shard)
+
+
+def _check_documents(path: Path, shard: Shard) -> None:
+    _check_hash(path, shard.docs_sha256)
+    try:
+        ends = np.load(path, allow_pickle=False).astype(np.int64)
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{path} is no array of offsets ({error}); {REPAIR}") from error
+    starts = np.concatenate([[0], ends[:-1]])
+    if (
+        len(ends) != shard.documents
+        or ends[-1:].tolist() != [shard.tokens]
+        or (ends <= starts).any()
+    ):
+        raise UserError(f"{path}: the document ends do not fit {shard.name}; {REPAIR}")
+
+
+def _check_hash(path: Path, expected: str) -> None:
+    if not path.is_file():
+        raise UserError(f"{path} is missing; {REPAIR}")
+    if sha256_of(path) != expected:
+        raise UserError(f"{path} is damaged (its hash is not the one in {MANIFEST_NAME}); {REPAIR}")
+
+
+def _check_no_strangers(folder: Path, manifest: Manifest) -> None:
+    """A shard that the manifest does not name is from somewhere else: nobody would read it."""
+    known = {name for shard in manifest.shards() for name in (shard.name, shard.docs_name)}
+    for split in manifest.splits:
+        for path in sorted((folder / split).iterdir()):
+            if path.relative_to(folder).as_posix() not in known:
+                raise UserError(f"{path} is not in {MANIFEST_NAME}; move it elsewhere")

@@ -1,0 +1,108 @@
+"""Causal self-attention: torch's fused kernel, or strips of queries on a CPU.
+
+On a CPU torch's fused kernel has no dropout and falls back to whole (time, time) matrices. The
+strips here compute only the lower triangle and draw their dropout from bytes (`dropout.py`): the
+same function, compared with the fused call in the tests and timed in `bench/train_step.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from xlm_lightning.dropout import (
+    DropoutMethod,
+    byte_threshold,
+    keep_mask,
+    random_bytes,
+    uses_byte_mask,
+)
+
+AttentionMethod = Literal["auto", "sdpa", "strips"]
+STRIP_LENGTH = 64  # queries per strip: 5/8 of the (time, time) square is computed at 256 tokens
+
+
+def causal_attention(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    *,
+    dropout: float,
+    method: AttentionMethod,
+    dropout_method: DropoutMethod,
+) -> Tensor:
+    """Attend from each position to itself and those before it.
+
+    All tensors are (batch, heads, time, head_dim). `dropout` is the probability on the attention
+    weights (0 outside training). `auto` takes the strips only where they pay: on a CPU with
+    dropout.
+    """
+    if method == "strips" or (
+        method == "auto" and dropout > 0 and uses_byte_mask(dropout_method, queries)
+    ):
+        attend: Any = _StripAttention.apply  # torch leaves it untyped
+        context: Tensor = attend(queries, keys, values, dropout)
+        return context
+    return F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout, is_causal=True)
+
+
+class _StripAttention(torch.autograd.Function):
+    """Strips of queries against all keys up to the strip's end; the softmax sums in fp32."""
+
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
+        batch, heads, time, head_dim = queries.shape
+        flat = [x.reshape(batch * heads, time, head_dim) for x in (queries, keys, values)]
+        q, k, v = flat[0] * head_dim**-0.5, flat[1], flat[2]
+        ctx.threshold = byte_threshold(dropout)
+        ctx.keep_scale = 256 / (256 - ctx.threshold)
+        output = torch.empty_like(q)
+        saved: list[Tensor] = []
+        for start in range(0, time, STRIP_LENGTH):
+            end = min(start + STRIP_LENGTH, time)
+            scores = torch.bmm(q[:, start:end], k[:, :end].transpose(1, 2))  # (rows, strip, end)
+            scores[:, :, start:].add_(_future(end - start, scores))
+            weights = torch.softmax(scores, dim=-1)
+            noise = random_bytes(weights.shape, weights.device) if ctx.threshold else weights
+            dropped = (
+                keep_mask(noise, ctx.threshold, weights.dtype).mul_(weights)
+                if ctx.threshold
+                else weights
+            )
+            torch.bmm(dropped, v[:, :end], out=output[:, start:end])
+            saved += [weights, noise]
+        ctx.save_for_backward(q, k, v, *saved)
+        return output.mul_(ctx.keep_scale).view(batch, heads, time, head_dim)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        q, k, v, *saved = ctx.saved_tensors
+        shape = gradient.shape
+        time, head_dim = shape[2], shape[3]
+        grad_output = gradient.reshape(q.shape) * ctx.keep_scale
+        grad_q = torch.empty_like(q)
+        grad_k, grad_v = torch.zeros_like(k), torch.zeros_like(v)
+        for index, start in enumerate(range(0, time, STRIP_LENGTH)):
+            end = min(start + STRIP_LENGTH, time)
+            weights, noise = saved[2 * index], saved[2 * index + 1]
+            strip = grad_output[:, start:end]
+            grad_weights = torch.bmm(strip, v[:, :end].transpose(1, 2))
+            dropped = weights
+            if ctx.threshold:
+                keep = keep_mask(noise, ctx.threshold, weights.dtype)
+                grad_weights.mul_(keep)
+                dropped = keep.mul_(weights)
+            grad_v[:, :end].baddbmm_(dropped.transpose(1, 2), strip)
+            grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
+            torch.bmm(grad_scores, k[:, :end], out=grad_q[:, start:end])
+            grad_k[:, :end].baddbmm_(grad_scores.transpose(1, 2), q[:, start:end])
+        grad_q.mul_(head_dim**-0.5)
+        return grad_q.view(shape), grad_k.view(shape), grad_v.view(shape), None
+
+
+def _future(length: int, like: Tensor) -> Tensor:
+    """(length, length) of zeros with -inf above the diagonal: the keys that come after a query."""
+    return torch.full((length, length), -torch.inf, dtype=like.dtype, device=like.device).triu_(1)

@@ -1,0 +1,63 @@
+"""Text of the model's own in every language at every validation, kept in `samples.md`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+
+from xlm_lightning.generation import generate
+from xlm_lightning.task import CausalLanguageModeling, mix
+from xlm_lightning.text.pipeline import TextPipeline
+
+
+class Samples(Callback):
+    """Appends one text per language; seeded by the step, so a resumed run writes the same."""
+
+    def __init__(
+        self,
+        path: Path,
+        pipelines: Mapping[str, TextPipeline],
+        *,
+        new_tokens: int,
+        temperature: float,
+        top_k: int,
+        seed: int,
+    ) -> None:
+        """`pipelines` in the order of the language ids; `top_k` 0 draws from all words."""
+        self.path = path
+        self.pipelines = pipelines
+        self.new_tokens = new_tokens
+        self.temperature = temperature
+        self.top_k = top_k
+        self.seed = seed
+
+    def on_validation_end(  # type: ignore[override]
+        self, trainer: pl.Trainer, pl_module: CausalLanguageModeling
+    ) -> None:
+        if trainer.is_global_zero and trainer.state.fn == "fit" and self.new_tokens:
+            step = trainer.global_step
+            lines = [f"## step {step:,}", ""]
+            for index, (language, pipeline) in enumerate(self.pipelines.items()):
+                lines += [f"**{language}** {self._sample(pl_module, index, pipeline, step)}", ""]
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write("\n".join(lines) + "\n")
+
+    def _sample(
+        self, task: CausalLanguageModeling, index: int, pipeline: TextPipeline, step: int
+    ) -> str:
+        generator = torch.Generator(task.device).manual_seed(mix(self.seed, step))
+        (ids,) = generate(
+            task.model,
+            [],
+            language=index,
+            max_new_tokens=self.new_tokens,
+            temperature=self.temperature,
+            top_k=self.top_k or None,
+            generator=generator,
+            stop_at_eos=False,
+        )
+        return pipeline.decode(ids)

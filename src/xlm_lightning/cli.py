@@ -1,0 +1,190 @@
+"""The door: read the words, accept the configuration, run a command, answer by JSON and exit code.
+
+Exit code 0: done; 2: the user's mistake, told in one or two lines; 128+n: ended by signal n; 1: all
+else, with a traceback. Nothing heavy is imported before the configuration is accepted: torch and
+Lightning come with the command's own module.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from xlm_lightning import schema
+from xlm_lightning.compose import compose, compose_jobs, run_id, show
+from xlm_lightning.errors import UserError
+from xlm_lightning.legality import check_files
+from xlm_lightning.manifest import MANIFEST_NAME
+from xlm_lightning.overrides import Command, Words, read_words
+
+TRAIN = Command("train", schema.Train)
+PREPARE = Command("prepare", schema.Prepare)
+EVALUATE = Command("evaluate", schema.Evaluate)
+GENERATE = Command("generate", schema.Generate)
+
+Result = dict[str, Any]
+
+
+def train() -> NoReturn:
+    """xlm-train."""
+    _open(TRAIN, _train)
+
+
+def prepare() -> NoReturn:
+    """xlm-prepare."""
+    _open(PREPARE, _prepare)
+
+
+def evaluate() -> NoReturn:
+    """xlm-evaluate."""
+    _open(EVALUATE, _evaluate)
+
+
+def generate() -> NoReturn:
+    """xlm-generate."""
+    _open(GENERATE, _generate)
+
+
+def _train(config: schema.Train) -> Result:
+    if _is_main_process():
+        _ensure_data(config.data)
+    from xlm_lightning.train import train as run
+
+    return run(config, [Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _prepare(config: schema.Prepare) -> Result:
+    from xlm_lightning.prepare import prepare as run
+
+    return run(config)
+
+
+def _evaluate(config: schema.Evaluate) -> Result:
+    from xlm_lightning.evaluate import evaluate as run
+
+    return run(config)
+
+
+def _generate(config: schema.Generate) -> Result:
+    from xlm_lightning.generate import generate as run
+
+    return run(config)
+
+
+def _open(command: Command, run: Callable[[Any], Result]) -> NoReturn:
+    """Run a command from its words to its exit code."""
+    try:
+        words = read_words(command, sys.argv[1:])
+        if words.shows:
+            show(command, words)
+            code = 0
+        elif words.options.multirun:
+            code = _sweep(command, words)
+        else:
+            (config,) = compose(command, words)
+            check_files(config)
+            code = _report(run(config))
+    except UserError as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            traceback.print_exc()
+        print(f"xlm-{command.name}: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print(f"xlm-{command.name}: interrupted", file=sys.stderr)
+        code = 128 + signal.SIGINT
+    sys.exit(code)
+
+
+def _report(result: Result) -> int:
+    """Print the result, the last line on stdout; return the exit code it asks for."""
+    code = int(result.pop("exit_code", 0))
+    if _is_main_process():
+        print(json.dumps(result, ensure_ascii=False), flush=True)
+    return code
+
+
+def _is_main_process() -> bool:
+    """False in the processes that Lightning, torchrun or srun start beside the first."""
+    names = ("LOCAL_RANK", "RANK", "SLURM_PROCID")
+    return all(os.environ.get(name, "0") == "0" for name in names)
+
+
+# --- data -----------------------------------------------------------------------------------------
+def _ensure_data(data: schema.Data) -> None:
+    """Prepare the embedded corpus where the run's data is missing and is allowed to be made."""
+    folder = Path(data.dir)
+    if (folder / MANIFEST_NAME).is_file():
+        return
+    if data.prepare is None:
+        raise UserError(
+            f"data.dir={data.dir}: not a prepared folder (no {MANIFEST_NAME}); "
+            f"make one with xlm-prepare out={data.dir} ..., see xlm-prepare --help"
+        )
+    print(f"preparing corpus={data.prepare} in {folder}", file=sys.stderr)
+    words = read_words(PREPARE, [f"corpus={data.prepare}", f"out={data.dir}"])
+    (config,) = compose(PREPARE, words)
+    _prepare(config)
+
+
+# --- sweeps ---------------------------------------------------------------------------------------
+def _sweep(command: Command, words: Words) -> int:
+    """Run every job of a sweep in a process of its own, one after the other.
+
+    A fresh process frees all memory, starts its own distributed children with its own words and
+    cannot mix its logger's run with the next one's. All jobs are checked before the first starts. A
+    failed job does not stop the others; a signal stops the sweep.
+    """
+    jobs = compose_jobs(command, words)
+    for _, config in jobs:
+        check_files(config)
+    job_words = _own_folders(jobs) if command is TRAIN else [overrides for overrides, _ in jobs]
+    literals = [f"{key}={value}" for key, value in words.literals.items()]
+    failed = 0
+    for number, overrides in enumerate(job_words, start=1):
+        told = " ".join(word.removeprefix("++") for word in overrides)
+        print(f"job {number} of {len(jobs)}: {told}", file=sys.stderr)
+        code = _run_job([*overrides, *literals])
+        if code > 128:
+            return code
+        failed = failed or code
+    return failed
+
+
+def _own_folders(jobs: Sequence[tuple[list[str], schema.Train]]) -> list[list[str]]:
+    """Give every job its run folder, outputs/sweeps/SWEEP/NUMBER unless the user chose them."""
+    if any(_names_folder(word) for word in jobs[0][0]):
+        folders = [config.run.dir for _, config in jobs]
+        if len(set(folders)) < len(folders):
+            raise UserError(f"run.dir={folders[0]}: the jobs of a sweep need different folders")
+        return [overrides for overrides, _ in jobs]
+    sweep = Path("outputs", "sweeps", run_id())
+    return [
+        [*overrides, f"run.dir={sweep / str(number)}"] for number, (overrides, _) in enumerate(jobs)
+    ]
+
+
+def _names_folder(word: str) -> bool:
+    return word.partition("=")[0].lstrip("+") == "run.dir"
+
+
+def _run_job(overrides: Sequence[str]) -> int:
+    """Run one job like a command of its own; a signal to the sweep is handed on to the job."""
+    # a process group of its own: else a Ctrl-C would reach the job twice, and a second one kills
+    job = subprocess.Popen([sys.executable, sys.argv[0], *overrides], process_group=0)
+    handed_on = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+    before = {number: signal.getsignal(number) for number in handed_on}
+    for number in handed_on:
+        signal.signal(number, lambda received, _: job.send_signal(received))
+    try:
+        code = job.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 128 - code if code < 0 else code

@@ -1,0 +1,224 @@
+"""The data of a run: which blocks, which rank, which slot comes next.
+
+The state of the data is the number of slots *consumed* by all ranks together, kept in this
+module's `state_dict`: it is equal on all ranks (Lightning saves rank 0's only), it is restored
+before anything asks for a loader, and it does not move with batches that were fetched ahead.
+"""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.trainer.states import TrainerFn
+
+from xlm_lightning.errors import UserError
+from xlm_lightning.manifest import Manifest, manifest_sha256
+from xlm_lightning.streaming.evaluation import EvaluationBatches
+from xlm_lightning.streaming.loader import OrderedLoader, SlotBatches, TrainLoader
+from xlm_lightning.streaming.plan import PLAN_VERSION, Plan
+from xlm_lightning.streaming.shards import TokenShards
+
+ENDLESS = 2**40  # micro-batches of a run without max_steps
+
+_CURES = {
+    "batch_size": "set data.batch_size={0}",
+    "stream_length": "set data.stream_length={0}",
+    "alpha": "set data.alpha={0}",
+    "seed": "set seed={0}",
+    "slots_per_step": "set trainer.accumulate_grad_batches so that devices x accumulation is {0}",
+    "plan_version": "use the version of xlm-lightning that wrote the checkpoint",
+    "manifest_sha256": "set data.dir to the folder the run was started with",
+    "counts": "use the numpy version that wrote the checkpoint",
+}
+
+
+class StreamingDataModule(pl.LightningDataModule):
+    """Loaders of a prepared folder whose training order survives stops, kills and moves."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        batch_size: int,
+        stream_length: int,
+        alpha: float,
+        workers: int,
+        seed: int,
+        slots_per_step: int,
+        max_valid_tokens: int | None = None,
+    ) -> None:
+        """Read and check the manifest of `folder`; `UserError` when it is not whole.
+
+        `slots_per_step` (ranks x accumulation) must stay the same when a run is resumed on another
+        number of ranks. `max_valid_tokens` limits validation during training, per language.
+        """
+        super().__init__()
+        self.folder = folder
+        self.manifest = Manifest.load(folder)
+        self.batch_size = batch_size
+        self.stream_length = stream_length
+        self.alpha = alpha
+        self.workers = workers
+        self.seed = seed
+        self.slots_per_step = slots_per_step
+        self.max_valid_tokens = max_valid_tokens
+        self.slot = 0  # consumed by all ranks; the next one to train on
+
+    @cached_property
+    def train_shards(self) -> TokenShards:
+        """The train split."""
+        return TokenShards(self.folder, "train", self.stream_length, self.manifest)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The order of the training data."""
+        return Plan(self.seed, self.batch_size, self.train_shards.blocks(), self.alpha)
+
+    def setup(self, stage: str) -> None:
+        """Check one train shard byte by byte and start to count consumed slots."""
+        if stage != TrainerFn.FITTING:
+            return
+        trainer = self._trainer
+        slots_per_step = trainer.world_size * trainer.accumulate_grad_batches
+        if slots_per_step != self.slots_per_step:
+            raise UserError(
+                f"{trainer.world_size} ranks x trainer.accumulate_grad_batches="
+                f"{trainer.accumulate_grad_batches} make {slots_per_step} micro-batches a step, "
+                f"but slots_per_step is {self.slots_per_step}; change one of them"
+            )
+        names = self.train_shards.names
+        # Another one at each start; the minute and not a random number, so that all ranks agree.
+        self.train_shards.check(names[int(time.time() / 60) % len(names)])
+        self.plan.slot(0)
+        others = [c for c in _callbacks(trainer) if not isinstance(c, _SlotCounter)]
+        _callbacks(trainer)[:] = [_SlotCounter(self), *others]
+
+    def train_dataloader(self) -> TrainLoader:
+        """One pass over all micro-batches of the run, so that no epoch ends in the middle."""
+        trainer = self._trainer
+        steps = trainer.max_steps
+        return TrainLoader(
+            SlotBatches(self.plan, self.train_shards),
+            lambda: self.slot,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+            length=ENDLESS if steps < 0 else max(steps * trainer.accumulate_grad_batches, 1),
+            workers=self.workers,
+            pin_memory=self._pin_memory,
+        )
+
+    def val_dataloader(self) -> OrderedLoader:
+        """Every real token of the valid split once, up to `max_valid_tokens` during training."""
+        fitting = self._trainer.state.fn == TrainerFn.FITTING
+        return self._evaluation_loader("valid", self.max_valid_tokens if fitting else None)
+
+    def test_dataloader(self) -> OrderedLoader:
+        """Every real token of the test split once."""
+        return self._evaluation_loader("test", None)
+
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Widen the ids on the device: uint16 is a quarter of the bytes, but has no embedding."""
+        return {**batch, "tokens": batch["tokens"].to(torch.int64)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of consumed slots, and all that decides what is in them."""
+        return {
+            "slot": self.slot,
+            "world_size": self._trainer.world_size,
+            "counts": self.plan.counts(self.slot),
+            **self._identity(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue after the checkpoint's slots; `UserError` when they would be other ones."""
+        if self._trainer.state.fn != TrainerFn.FITTING:
+            return  # a checkpoint may be evaluated on any data
+        slot = state_dict["slot"]
+        current = {**self._identity(), "counts": self.plan.counts(slot)}
+        for field, value in current.items():
+            if value != state_dict[field]:
+                raise UserError(
+                    f"cannot resume: {field} is {value}, the checkpoint has {state_dict[field]}; "
+                    f"{_CURES[field].format(state_dict[field])}, or start anew with resume=never"
+                )
+        before, now = state_dict["world_size"], self._trainer.world_size
+        if before != now and slot % self.slots_per_step:
+            raise UserError(
+                f"cannot resume on {now} ranks: the checkpoint was written on {before} ranks at "
+                f"slot {slot}, inside an optimiser step; resume on {before} ranks"
+            )
+        self.slot = slot
+
+    @property
+    def _trainer(self) -> pl.Trainer:
+        if self.trainer is None:
+            raise RuntimeError("the data module is not attached to a Trainer yet")
+        return self.trainer
+
+    @property
+    def _pin_memory(self) -> bool:
+        return self._trainer.strategy.root_device.type == "cuda"
+
+    def _identity(self) -> dict[str, Any]:
+        """Everything that a slot's content depends on."""
+        return {
+            "batch_size": self.batch_size,
+            "slots_per_step": self.slots_per_step,
+            "stream_length": self.stream_length,
+            "seed": self.seed,
+            "alpha": self.alpha,
+            "plan_version": PLAN_VERSION,
+            "manifest_sha256": manifest_sha256(self.folder),
+        }
+
+    def _evaluation_loader(self, split: str, max_tokens: int | None) -> OrderedLoader:
+        """Batch i goes to rank i % W; all ranks get as many, the last ones perhaps empty."""
+        shards = TokenShards(self.folder, split, self.stream_length, self.manifest)
+        batches = EvaluationBatches(shards, self.batch_size, max_tokens)
+        world_size = self._trainer.world_size
+        length = -(-len(batches) // world_size)
+        numbers = range(self._trainer.global_rank, length * world_size, world_size)
+        return OrderedLoader(batches, lambda: numbers, length=length, pin_memory=self._pin_memory)
+
+
+class _SlotCounter(Callback):
+    """Counts the slots that training consumed; first in the list, so before any checkpoint."""
+
+    def __init__(self, data: StreamingDataModule) -> None:
+        self._data = data
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self._data.slot += trainer.world_size
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Rescale Lightning's counters of micro-batches, which are those of one rank.
+
+        Without it a run that continues on another number of ranks closes its accumulation windows
+        at other slots. `completed` lags by one in a checkpoint written in `on_train_batch_end`.
+        """
+        state = checkpoint.get(type(self._data).__qualname__)
+        if state is None:
+            raise UserError(
+                "the checkpoint holds no state of the data (written by another program?); start a "
+                "new run with resume=never"
+            )
+        before = state["world_size"]
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for counts in (progress["total"], progress["current"]):
+            lag = counts["processed"] - counts["completed"]
+            for name in ("ready", "started", "processed"):
+                counts[name] = counts[name] * before // trainer.world_size
+            counts["completed"] = counts["processed"] - lag
+
+
+def _callbacks(trainer: pl.Trainer) -> list[Callback]:
+    callbacks: list[Callback] = vars(trainer)["callbacks"]  # Lightning does not declare it
+    return callbacks

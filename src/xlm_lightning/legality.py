@@ -1,0 +1,246 @@
+"""The rules that fields of the schema carry in their annotations, and the walk that applies them.
+
+`dropout: Annotated[float, AtLeast(0), Below(1)]` reads as it is meant: OmegaConf sees the float,
+the walk sees the rules. Types are OmegaConf's business; what it lets pass (a YAML `no` in a text
+field) is caught here. No Hydra, no OmegaConf: only dataclasses and plain values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Protocol, Union, get_args, get_origin, get_type_hints
+
+from xlm_lightning.errors import UserError, did_you_mean
+
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    list: "a list, as [a,b]",
+    dict: "a set of keys",
+    NoneType: "null",
+}
+
+
+class Rule(Protocol):
+    """One restriction of a value; `None` always passes (the type says whether None is allowed)."""
+
+    def broken(self, value: Any) -> str:
+        """Return what is allowed instead, or the empty string where `value` is fine."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AtLeast:
+    """`value >= least`."""
+
+    least: float
+
+    def broken(self, value: Any) -> str:
+        """See `Rule`."""
+        return "" if value >= self.least else f"must be at least {self.least}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Above:
+    """`value > limit`."""
+
+    limit: float
+
+    def broken(self, value: Any) -> str:
+        """See `Rule`."""
+        return "" if value > self.limit else f"must be above {self.limit}"
+
+
+@dataclasses.dataclass(frozen=True)
+class AtMost:
+    """`value <= most`."""
+
+    most: float
+
+    def broken(self, value: Any) -> str:
+        """See `Rule`."""
+        return "" if value <= self.most else f"must be at most {self.most}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Below:
+    """`value < limit`."""
+
+    limit: float
+
+    def broken(self, value: Any) -> str:
+        """See `Rule`."""
+        return "" if value < self.limit else f"must be below {self.limit}"
+
+
+class OneOf:
+    """One of a closed list of words."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def broken(self, value: Any) -> str:
+        """See `Rule`."""
+        if value in self.words:
+            return ""
+        return f"must be one of {', '.join(self.words)}.{did_you_mean(str(value), self.words)}"
+
+
+class NotEmpty:
+    """At least one character: an empty path would mean the folder one happens to be in."""
+
+    def broken(self, value: Any) -> str:
+        """See `Rule`."""
+        return "" if value else "must not be empty"
+
+
+class Existing:
+    """A file or folder that must be there when a command starts; `unless` lists other legal words.
+
+    Checked by `check_files`, not by `check`: a configuration is legal on machines without its data.
+    """
+
+    def __init__(self, what: str, *, unless: tuple[str, ...] = ()) -> None:
+        self.what = what
+        self.unless = unless
+
+    def broken(self, value: Any) -> str:
+        """See `Rule`."""
+        if value in self.unless or Path(value).exists():
+            return ""
+        folder = Path(value).absolute().parent
+        if not folder.is_dir():
+            return f"no such {self.what} (there is no folder {str(folder)!r} either)"
+        near = did_you_mean(Path(value).name, (path.name for path in folder.iterdir()))
+        return f"no such {self.what} in {str(folder)!r}.{near}"
+
+
+class Verbatim:
+    """Free text and paths: whatever stands behind `key=` is the value, whatever Hydra's grammar
+    would make of its commas, brackets and equal signs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One leaf or folder of a schema."""
+
+    key: str  # dotted, from the root
+    kinds: tuple[Any, ...]  # the types it may have; more than one for a union
+    rules: tuple[Any, ...]
+
+    @property
+    def folder(self) -> type | None:
+        """The dataclass of what it holds, None for a leaf."""
+        for kind in self.kinds:
+            if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+                return kind
+        return None
+
+
+def fields(schema: type, prefix: str = "") -> Iterator[Field]:
+    """Yield every key of `schema`, folders before what they hold."""
+    for name, hint in get_type_hints(schema, include_extras=True).items():
+        rules: tuple[Any, ...] = ()
+        if get_origin(hint) is Annotated:
+            hint, *found = get_args(hint)
+            rules = tuple(found)
+        is_union = get_origin(hint) in (Union, UnionType)
+        field = Field(f"{prefix}{name}", get_args(hint) if is_union else (hint,), rules)
+        yield field
+        if field.folder is not None:
+            yield from fields(field.folder, f"{prefix}{name}.")
+
+
+def check(config: Any, raw: Mapping[str, Any], prefix: str = "") -> None:
+    """Apply every rule below `config`; `raw` is the same tree before types were converted."""
+    for field, value in _values(config, prefix):
+        given = raw.get(field.key.removeprefix(prefix))
+        if str in field.kinds and isinstance(given, bool | float):
+            raise UserError(
+                f"{field.key}={given}: must be a text, but YAML reads a {_kind(given)}; quote it"
+            )
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{field.key}={value}: must be a finite number")
+        for rule in field.rules:
+            if value is not None and not isinstance(rule, Existing | Verbatim):
+                _apply(rule, field.key, value)
+        if dataclasses.is_dataclass(value):
+            check(value, given or {}, f"{field.key}.")
+
+
+def check_files(config: Any, prefix: str = "") -> None:
+    """Raise `UserError` for the first file or folder below `config` that is not there."""
+    for field, value in _values(config, prefix):
+        for rule in field.rules:
+            if value is not None and isinstance(rule, Existing):
+                _apply(rule, field.key, value)
+        if dataclasses.is_dataclass(value):
+            check_files(value, f"{field.key}.")
+
+
+def check_shape(schema: type, raw: Mapping[str, Any], prefix: str = "") -> None:
+    """Refuse a plain value where keys belong: `checkpoint=x` for `checkpoint.keep_last=x`."""
+    for field in _level(schema, prefix):
+        value = raw.get(field.key.removeprefix(prefix))
+        if field.folder is None or (value is None and NoneType in field.kinds):
+            continue
+        if isinstance(value, Mapping):
+            check_shape(field.folder, value, f"{field.key}.")
+        elif field.key.removeprefix(prefix) in raw:
+            first = next(fields(field.folder, f"{field.key}."))
+            raise UserError(f"{field.key}={value}: holds keys, say such as {first.key}=...")
+
+
+def type_needed(key: str, schema: type, prefix: str = "") -> str:
+    """Return what kind of value `key` needs, in words; empty for an unknown key."""
+    for field in fields(schema, prefix):
+        if field.key == key:
+            words = [_WORDS.get(get_origin(kind) or kind, "") for kind in field.kinds]
+            return " or ".join(word for word in words if word)
+    return ""
+
+
+def nearest_key(wrong: str, schema: type, prefix: str = "") -> str:
+    """Return the key of `schema` that `wrong` most probably means, or the empty string.
+
+    A whole last word beats resemblance: `lr` is `optimizer.lr`, whatever stands in front.
+    """
+    keys = [field.key for field in fields(schema, prefix)]
+    last = wrong.rpartition(".")[2]
+    same_word = [key for key in keys if key.rpartition(".")[2] == last]
+    candidates = same_word or keys
+
+    def resemblance(key: str) -> float:
+        whole = difflib.SequenceMatcher(None, wrong, key).ratio()
+        word = difflib.SequenceMatcher(None, last, key.rpartition(".")[2]).ratio()
+        return max(whole, word) + whole / 10 + key.rpartition(".")[2].startswith(last) / 5
+
+    best = max(candidates, key=resemblance)
+    return best if resemblance(best) >= 0.65 else ""
+
+
+def _values(config: Any, prefix: str) -> Iterator[tuple[Field, Any]]:
+    for field in _level(type(config), prefix):
+        yield field, getattr(config, field.key.removeprefix(prefix))
+
+
+def _level(schema: type, prefix: str) -> Iterator[Field]:
+    depth = prefix.count(".")
+    return (field for field in fields(schema, prefix) if field.key.count(".") == depth)
+
+
+def _apply(rule: Rule, key: str, value: Any) -> None:
+    values = value if isinstance(value, list) else [value]
+    for one in values:
+        if complaint := rule.broken(one):
+            raise UserError(f"{key}={value}: {complaint}")
+
+
+def _kind(value: object) -> str:
+    return "yes-or-no value" if isinstance(value, bool) else "number"

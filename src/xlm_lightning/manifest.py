@@ -1,0 +1,134 @@
+"""`manifest.json`: what a prepared folder holds, down to the bytes and hash of every shard.
+
+The manifest is written last, so a folder that has one is complete. Sizes are checked at every start
+(free); hashes and id ranges by `xlm-prepare verify=DIR`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xlm_lightning.atomic import write_json
+from xlm_lightning.errors import UserError
+
+FORMAT_VERSION = 1
+BLOCK_LENGTH = 256  # tokens; every shard file is a whole number of blocks (512 bytes each)
+TOKEN_BYTES = 2  # uint16, little endian
+MANIFEST_NAME = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of token ids, and the documents' end offsets beside it (`NAME.docs.npy`)."""
+
+    name: str  # relative to the prepared folder: train/de-00000.bin
+    bytes: int
+    tokens: int  # real tokens; valid and test files are padded with <pad> to a whole block
+    lines: int
+    documents: int
+    unknown: int  # tokens that became <unk>
+    dropped_tail: int  # train only: tokens after the last whole block, not written
+    raw_bytes: int  # of the text, newlines included
+    sha256: str
+    docs_sha256: str
+
+    @property
+    def docs_name(self) -> str:
+        """File of the documents' end offsets (uint64, in tokens), relative to the folder."""
+        return self.name.removesuffix(".bin") + ".docs.npy"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything about a prepared folder that training, evaluation and verification rely on."""
+
+    vocab_size: int
+    vocab_sha256: str
+    codes_sha256: str
+    text: dict[str, Any]  # mode, lowercase_and_remove_accent, versions of the tools
+    splits: dict[str, dict[str, list[Shard]]]  # split -> language -> shards in order
+    corpus: dict[str, Any] = field(default_factory=dict)  # facts about the source
+    limit: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    """split -> language -> {nll_nats, perplexity}: the true entropy, where it is known."""
+    anomalies: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
+    """split -> language -> what was odd in the text (control characters, invalid UTF-8, ...)."""
+    dtype: str = "uint16"
+    byte_order: str = "little"
+    block_length: int = BLOCK_LENGTH
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def languages(self) -> list[str]:
+        """All languages of the train split in alphabetical order: the index is the language id."""
+        return sorted(self.splits["train"])
+
+    def shards(self) -> Iterator[Shard]:
+        """All shards of all splits and languages."""
+        for languages in self.splits.values():
+            for shards in languages.values():
+                yield from shards
+
+    def total(self, split: str, language: str, what: str) -> int:
+        """Sum a count of `Shard` (`tokens`, `lines`, `raw_bytes`, ...) over a language's shards."""
+        return sum(getattr(shard, what) for shard in self.splits[split][language])
+
+    def save(self, folder: Path) -> None:
+        """Write `folder/manifest.json` atomically; the last file of a preparation."""
+        write_json(folder / MANIFEST_NAME, asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> Manifest:
+        """Read and check `folder/manifest.json` and the sizes of all files that it names.
+
+        Raises `UserError` that names the folder or file when one is absent, truncated or of
+        another format version.
+        """
+        path = folder / MANIFEST_NAME
+        if not path.is_file():
+            raise UserError(
+                f"{folder} is not a prepared folder (no {MANIFEST_NAME}); "
+                f"make one with: xlm-prepare corpus=text ... out={folder}"
+            )
+        manifest = cls._parse(path)
+        for shard in manifest.shards():
+            _check_size(folder / shard.name, shard.bytes)
+        return manifest
+
+    @classmethod
+    def _parse(cls, path: Path) -> Manifest:
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            version = raw["format_version"]
+            if version != FORMAT_VERSION:
+                raise UserError(
+                    f"{path} has format version {version}, this program reads {FORMAT_VERSION}; "
+                    "prepare the corpus again"
+                )
+            raw["splits"] = {
+                split: {
+                    language: [Shard(**shard) for shard in shards]
+                    for language, shards in languages.items()
+                }
+                for split, languages in raw["splits"].items()
+            }
+            return cls(**raw)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path} is damaged ({error}); prepare the corpus again") from error
+
+
+def manifest_sha256(folder: Path) -> str:
+    """Hash of the manifest file: the identity of a prepared folder, kept in every checkpoint."""
+    return hashlib.sha256((folder / MANIFEST_NAME).read_bytes()).hexdigest()
+
+
+def _check_size(path: Path, expected_bytes: int) -> None:
+    actual = path.stat().st_size if path.is_file() else None
+    if actual == expected_bytes:
+        return
+    state = "is missing" if actual is None else f"has {actual} bytes instead of {expected_bytes}"
+    raise UserError(f"{path} {state}; prepare the corpus again or restore the file")

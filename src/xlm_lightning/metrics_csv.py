@@ -1,0 +1,79 @@
+"""`metrics.csv`: every logged figure of a run, one row a step, in a file that survives restarts."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from xlm_lightning.atomic import write_text
+
+
+class MetricsCsv(Logger):
+    """Appends rows; a resumed run first drops the rows at or after its first one.
+
+    Lightning's own CSVLogger deletes an existing file at a restart.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self._columns: list[str] = []
+        self._started = False
+
+    @property
+    def name(self) -> str:
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """The configuration stands in `config.yaml`."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        row = {"step": step or 0, **{k: v for k, v in metrics.items() if k != "epoch"}}
+        if not self._started:
+            self._start(int(row["step"]))
+        new_columns = [name for name in row if name not in self._columns]
+        if new_columns:
+            rows = self._read()
+            self._columns += new_columns
+            write_text(self.path, self._format(rows, header=True))
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            file.write(self._format([row], header=False))
+
+    def _start(self, first_step: int) -> None:
+        self._started = True
+        rows = [row for row in self._read() if int(row["step"]) < first_step]
+        if rows:
+            self._columns = list(rows[0])
+            write_text(self.path, self._format(rows, header=True))
+        else:
+            self.path.unlink(missing_ok=True)
+
+    def _read(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        with self.path.open(encoding="utf-8", newline="") as file:
+            return [row for row in csv.DictReader(file) if _is_whole(row)]
+
+    def _format(self, rows: list[dict[str, Any]], *, header: bool) -> str:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._columns, restval="", lineterminator="\n")
+        if header:
+            writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
+
+
+def _is_whole(row: dict[str, Any]) -> bool:
+    """A killed run may leave a torn last line: without a step, or with too few fields."""
+    return row["step"].isdigit() and None not in row.values()

@@ -1,0 +1,242 @@
+"""The XLM transformer in plain torch: embeddings, post-norm layers, a tied output layer.
+
+Layer order, epsilons and initialisation follow the original program (Lample & Conneau 2019, section
+5.1, and its released code): x = tokens + positions + language -> norm -> dropout, then per layer
+h = norm(h + drop(attention(h))), h = norm(h + drop(feed_forward(h))); no final norm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from xlm_lightning.attention import AttentionMethod, causal_attention
+from xlm_lightning.cross_entropy import linear_cross_entropy
+from xlm_lightning.dropout import DropoutMethod, dropout
+
+Initialisation = Literal["original", "transformers"]
+
+PAD_ID = 2
+NORM_EPS = 1e-12  # torch's default 1e-5 would move log-probabilities by 1e-4
+
+
+@dataclass
+class LayerCache:
+    """Keys and values of the positions seen so far, in buffers of the final length."""
+
+    keys: Tensor  # (batch, heads, max_time, head_dim)
+    values: Tensor
+    length: int = 0
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store (batch, heads, new_time, head_dim) and return all keys and values so far."""
+        end = self.length + keys.shape[2]
+        self.keys[:, :, self.length : end] = keys
+        self.values[:, :, self.length : end] = values
+        self.length = end
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+
+class SelfAttention(nn.Module):
+    """Causal multi-head self-attention with one fused projection for queries, keys and values."""
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        dropout: float,
+        method: AttentionMethod,
+        dropout_method: DropoutMethod,
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.method: AttentionMethod = method
+        self.dropout_method: DropoutMethod = dropout_method
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, hidden: Tensor, cache: LayerCache | None = None) -> Tensor:
+        batch, time, dim = hidden.shape
+        qkv = self.qkv(hidden).view(batch, time, 3, self.heads, dim // self.heads)
+        queries, keys, values = qkv.permute(2, 0, 3, 1, 4).unbind(
+            0
+        )  # (batch, heads, time, head_dim)
+        if cache is None:
+            context = causal_attention(
+                queries,
+                keys,
+                values,
+                dropout=self.dropout if self.training else 0.0,
+                method=self.method,
+                dropout_method=self.dropout_method,
+            )
+        else:
+            context = _attend_with_cache(queries, *cache.append(keys, values))
+        output: Tensor = self.out(context.transpose(1, 2).reshape(batch, time, dim))
+        return output
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward, each added to its input and normalised after (post-norm)."""
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        dropout: float,
+        attention_dropout: float,
+        attention: AttentionMethod,
+        dropout_method: DropoutMethod,
+    ) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.dropout_method: DropoutMethod = dropout_method
+        self.attention = SelfAttention(dim, heads, attention_dropout, attention, dropout_method)
+        self.attention_norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.expand = nn.Linear(dim, 4 * dim)
+        self.contract = nn.Linear(4 * dim, dim)
+        self.feed_forward_norm = nn.LayerNorm(dim, eps=NORM_EPS)
+
+    def forward(self, hidden: Tensor, cache: LayerCache | None = None) -> Tensor:
+        hidden = self.attention_norm(hidden + self._drop(self.attention(hidden, cache)))
+        expanded = F.gelu(self.expand(hidden))  # the exact erf form
+        normed: Tensor = self.feed_forward_norm(hidden + self._drop(self.contract(expanded)))
+        return normed
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return dropout(x, self.dropout, training=self.training, method=self.dropout_method)
+
+
+class XLM(nn.Module):
+    """A causal cross-lingual language model; every position carries the id of its language."""
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        num_languages: int,
+        layers: int,
+        dim: int,
+        heads: int,
+        dropout: float = 0.1,
+        attention_dropout: float = 0.1,
+        max_positions: int = 512,
+        attention: AttentionMethod = "auto",
+        dropout_method: DropoutMethod = "auto",
+        gradient_checkpointing: bool = False,
+        init: Initialisation = "original",
+    ) -> None:
+        super().__init__()
+        self.arguments = {  # what a checkpoint needs to build the same model again
+            "vocab_size": vocab_size,
+            "num_languages": num_languages,
+            "layers": layers,
+            "dim": dim,
+            "heads": heads,
+            "dropout": dropout,
+            "attention_dropout": attention_dropout,
+            "max_positions": max_positions,
+        }
+        self.max_positions = max_positions
+        self.dropout = dropout
+        self.dropout_method: DropoutMethod = dropout_method
+        self.gradient_checkpointing = gradient_checkpointing
+        self.tokens = nn.Embedding(vocab_size, dim, padding_idx=PAD_ID)
+        self.positions = nn.Embedding(max_positions, dim)
+        # The original adds a language only where there are several.
+        self.languages = nn.Embedding(num_languages, dim) if num_languages > 1 else None
+        self.embedding_norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.layers = nn.ModuleList(
+            Layer(dim, heads, dropout, attention_dropout, attention, dropout_method)
+            for _ in range(layers)
+        )
+        self.head_shape = (heads, dim // heads)
+        self.output_bias = nn.Parameter(torch.empty(vocab_size))
+        self._initialise(init)
+
+    @torch.no_grad()
+    def _initialise(self, init: Initialisation) -> None:
+        """Draw the weights; the pad row is zero, norms stay at 1 and 0.
+
+        `original`: embeddings N(0, dim^-0.5), linears U(+-fan_in^-0.5) with their biases. A position
+        then favours its own token so much that the first loss is 13.6 at 6 x 1024, far above
+        ln(64,699) = 11.1. `transformers`: N(0, 2048^-0.5) and N(0, 0.02), which starts at 11.3.
+        """
+        dim = self.tokens.embedding_dim
+        std = dim**-0.5 if init == "original" else 2048**-0.5
+        for module in self.modules():
+            if isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=std)
+            elif isinstance(module, nn.Linear):
+                _initialise_linear(module.weight, module.bias, init)
+        if init == "original":
+            nn.init.uniform_(self.output_bias, -(dim**-0.5), dim**-0.5)
+        else:
+            nn.init.zeros_(self.output_bias)
+        self.tokens.weight[PAD_ID].zero_()
+
+    def forward(
+        self, tokens: Tensor, languages: Tensor, caches: list[LayerCache] | None = None
+    ) -> Tensor:
+        """Hidden states (batch, time, dim) of int64 `tokens` (batch, time).
+
+        `languages` is int64 (batch, time), or anything that broadcasts to it. With `caches` the
+        tokens continue what the caches hold. Padding, if any, comes last: a causal model never
+        looks at it.
+        """
+        start = caches[0].length if caches else 0
+        end = start + tokens.shape[1]
+        if end > self.max_positions:
+            raise ValueError(f"{end} positions, but the model has {self.max_positions}")
+        hidden: Tensor = self.tokens(tokens) + self.positions.weight[start:end]
+        if self.languages is not None:
+            hidden = hidden + self.languages(languages.expand_as(tokens))
+        hidden = self.embedding_norm(hidden)
+        hidden = dropout(hidden, self.dropout, training=self.training, method=self.dropout_method)
+        for index, layer in enumerate(self.layers):
+            if self.gradient_checkpointing and self.training:
+                hidden = checkpoint(layer, hidden, use_reentrant=False)
+            else:
+                hidden = layer(hidden, caches[index] if caches else None)
+        return hidden
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores (..., vocabulary) of the next token; the matrix is that of the embeddings."""
+        return F.linear(hidden, self.tokens.weight, self.output_bias)
+
+    def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Mean -ln p in nats of `targets` (batch, time), -100 where nothing is scored."""
+        return linear_cross_entropy(
+            hidden.flatten(0, 1), self.tokens.weight, self.output_bias, targets.flatten()
+        )
+
+    def new_caches(self, batch: int, length: int) -> list[LayerCache]:
+        """Empty caches for `length` positions in the dtype and on the device of the weights."""
+        like = self.tokens.weight
+        shape = (batch, self.head_shape[0], length, self.head_shape[1])
+        return [LayerCache(like.new_empty(shape), like.new_empty(shape)) for _ in self.layers]
+
+
+def _initialise_linear(weight: Tensor, bias: Tensor, init: Initialisation) -> None:
+    if init == "original":
+        bound = weight.shape[1] ** -0.5
+        nn.init.uniform_(weight, -bound, bound)
+        nn.init.uniform_(bias, -bound, bound)
+    else:
+        nn.init.normal_(weight, std=0.02)
+        nn.init.zeros_(bias)
+
+
+def _attend_with_cache(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Attend from the newest positions to all that are cached (evaluation only: no dropout)."""
+    new, total = queries.shape[2], keys.shape[2]
+    mask = None
+    if new > 1:
+        mask = torch.ones(new, total, dtype=torch.bool, device=queries.device).tril(total - new)
+    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)

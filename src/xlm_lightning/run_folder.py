@@ -1,0 +1,158 @@
+"""What a run leaves behind beside its checkpoints, so that it explains and feeds itself."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from xlm_lightning.atomic import write_json, write_text
+from xlm_lightning.errors import UserError
+from xlm_lightning.manifest import Manifest, manifest_sha256
+from xlm_lightning.model import XLM
+from xlm_lightning.text.pipeline import TextPipeline
+
+PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "omegaconf", "numpy", "sacremoses")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names of the files of one run."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples.md"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def text_model(self) -> Path:
+        return self.path / "text"
+
+    def write_config(self, config: Mapping[str, Any], command: Sequence[str]) -> None:
+        """Write the whole configuration and the overrides that made it."""
+        write_text(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
+        write_text(self.path / "overrides.yaml", yaml.safe_dump(list(command[1:])))
+
+    def write_provenance(self, provenance: Mapping[str, Any]) -> None:
+        write_json(self.path / "provenance.json", provenance)
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        write_json(self.path / "summary.json", summary)
+
+    def copy_text_model(self, data_folder: Path, manifest: Manifest) -> None:
+        """Keep codes, vocabulary and text options: the run reads and writes text by itself."""
+        self.text_model.mkdir(parents=True, exist_ok=True)
+        for name in ("codes", "vocab"):
+            shutil.copyfile(data_folder / name, self.text_model / name)
+        options = {
+            "mode": manifest.text["mode"],
+            "lowercase_and_remove_accent": manifest.text["lowercase_and_remove_accent"],
+            "languages": manifest.languages,
+        }
+        write_json(self.text_model / "text.json", options)
+
+    def pipelines(self) -> dict[str, TextPipeline]:
+        """Language -> text pipeline of the run, in the order of the language ids."""
+        path = self.text_model / "text.json"
+        if not path.is_file():
+            raise UserError(f"{path} is missing: a checkpoint needs its run folder to read text")
+        options = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            language: TextPipeline(
+                language,
+                mode=options["mode"],
+                lowercase_and_remove_accent=options["lowercase_and_remove_accent"],
+                codes=self.text_model / "codes",
+                vocabulary=self.text_model / "vocab",
+            )
+            for language in options["languages"]
+        }
+
+    def data_folder(self) -> Path:
+        """Return the prepared folder that the run was trained on."""
+        path = self.path / "config.yaml"
+        if not path.is_file():
+            raise UserError(f"{path} is missing: say data.dir=DIR, the prepared folder to score")
+        return Path(yaml.safe_load(path.read_text(encoding="utf-8"))["data"]["dir"])
+
+
+def provenance(
+    *,
+    command: Sequence[str],
+    seed: int,
+    data_folder: Path,
+    precision_asked: str,
+    precision_used: str,
+    world_size: int,
+) -> dict[str, Any]:
+    """Return what a reader needs to repeat the run: command, code, packages, machine, data."""
+    return {
+        "command": list(command),
+        "git_revision": _git_revision(),
+        "python": platform.python_version(),
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "hardware": _hardware(),
+        "world_size": world_size,
+        "seed": seed,
+        "data": {"dir": str(data_folder), "manifest_sha256": manifest_sha256(data_folder)},
+        "precision": {"asked": precision_asked, "used": precision_used},
+    }
+
+
+def weights_sha256(model: XLM) -> str:
+    """Hash of the fp32 bytes of all tensors in the order of their names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _git_revision() -> str | None:
+    """Revision of the checkout that holds this package, `+` when changed; None without one."""
+    folder = Path(__file__).parent
+    try:
+        revision = _git(folder, "rev-parse", "HEAD")
+        return revision + ("+" if _git(folder, "status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    result = subprocess.run(
+        ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True
+    )
+    return result.stdout.strip()
+
+
+def _hardware() -> dict[str, Any]:
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "system": platform.platform(),
+        "cpu": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": gpus,
+        "executable": Path(sys.executable).name,
+    }

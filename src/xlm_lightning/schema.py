@@ -1,0 +1,421 @@
+"""What a configuration may say: every key, its type and its range. What it says by default stands
+in `conf/` and nowhere else, so no field has a default here.
+
+Ranges stand in the annotations; rules between keys in `conflicts`. `compose.py` applies both.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from xlm_lightning.legality import (
+    Above,
+    AtLeast,
+    AtMost,
+    Below,
+    Existing,
+    NotEmpty,
+    OneOf,
+    Verbatim,
+)
+
+Positive = Annotated[int, AtLeast(1)]
+Count = Annotated[int, AtLeast(0)]
+Fraction = Annotated[float, AtLeast(0), Below(1)]
+Accelerator = Annotated[str, OneOf("auto", "cpu", "gpu")]
+PRECISIONS = {  # as the user may write it -> Lightning's name; `auto` is decided on the machine
+    "auto": "auto",
+    "16": "16-mixed",
+    "16-mixed": "16-mixed",
+    "16-true": "16-true",
+    "bf16": "bf16-mixed",
+    "bf16-mixed": "bf16-mixed",
+    "bf16-true": "bf16-true",
+    "32": "32-true",
+    "32-true": "32-true",
+    "64": "64-true",
+    "64-true": "64-true",
+}
+Precision = Annotated[str, OneOf(*PRECISIONS)]
+Seed = Annotated[int, AtLeast(0), AtMost(2**32 - 1)]
+PathName = Annotated[str, NotEmpty(), Verbatim()]
+Conflict = tuple[str, str]  # key=value, what is wrong with it
+
+
+# --- xlm-train ------------------------------------------------------------------------------------
+@dataclass
+class Run:
+    """Where the run leaves its files."""
+
+    experiment: str  # name of the run's family: the folder above the run's own
+    dir: PathName
+
+
+@dataclass
+class Data:
+    """The prepared folder, and how blocks are taken from it."""
+
+    dir: PathName
+    prepare: Annotated[
+        str | None, OneOf("sample", "sample_tiny")
+    ]  # corpus to make when dir is empty
+    batch_size: Positive  # sequences in a micro-batch, per device
+    stream_length: Annotated[int, AtLeast(2)]  # tokens in a sequence
+    workers: Count  # processes that read ahead; 0: none
+    alpha: Annotated[
+        float, AtLeast(0), AtMost(1)
+    ]  # q_i ~ p_i^alpha; 0: languages alike, 1: by size
+    max_valid_tokens: Annotated[int | None, AtLeast(1)]  # per language and validation; None: all
+    overfit_slots: Annotated[int | None, AtLeast(1)]  # train on the first so many batches for ever
+
+
+@dataclass
+class Model:
+    """The transformer. The vocabulary and the languages come with the data."""
+
+    layers: Positive
+    dim: Positive
+    heads: Positive
+    dropout: Fraction
+    attention_dropout: Fraction
+    max_positions: Positive
+    init_from: Annotated[str | None, NotEmpty(), Existing("checkpoint"), Verbatim()]  # weights only
+    attention: Annotated[str, OneOf("auto", "eager", "sdpa")]
+    dropout_method: Annotated[str, OneOf("auto", "torch", "byte_mask")]
+    gradient_checkpointing: bool
+
+
+@dataclass
+class Objective:
+    """What is predicted."""
+
+    name: Annotated[str, OneOf("clm")]
+
+
+@dataclass
+class Optimizer:
+    """`adam` is the original's: eps outside the bias correction, decoupled decay."""
+
+    name: Annotated[str, OneOf("adam", "adamw")]
+    lr: Annotated[float, Above(0)]
+    betas: Annotated[list[float], AtLeast(0), Below(1)]
+    eps: Annotated[float, Above(0)]
+    weight_decay: Annotated[float, AtLeast(0)]
+
+
+@dataclass
+class Schedule:
+    """Learning rate over steps; every curve starts with a linear warm-up."""
+
+    name: Annotated[str, OneOf("constant", "inverse_sqrt", "cosine", "linear")]
+    warmup_steps: Count
+    min_lr: Annotated[float, AtLeast(0)]  # where cosine ends; the others ignore it
+
+
+@dataclass
+class Trainer:
+    """Arguments of Lightning's Trainer under their own names."""
+
+    accelerator: Accelerator
+    devices: Any  # a number of devices per node, `auto`, or a list of their indices
+    num_nodes: Positive
+    strategy: Annotated[str, OneOf("auto", "ddp")]
+    precision: Precision
+    max_steps: Positive  # optimizer steps
+    max_time: str | None  # DD:HH:MM:SS
+    accumulate_grad_batches: Positive
+    gradient_clip_val: Annotated[float, AtLeast(0)]  # global norm; 0: off
+    val_check_interval: Positive  # micro-batches between validations
+    log_every_n_steps: Positive
+    detect_anomaly: bool
+
+
+@dataclass
+class Checkpoint:
+    """Which checkpoints are written and kept."""
+
+    every_n_steps: Positive
+    keep_last: Positive
+    keep_best: Count
+
+
+@dataclass
+class Wandb:
+    """Weights & Biases. The login is wandb's own business: no account key belongs in a config."""
+
+    project: str
+    entity: str | None
+    group: str | None
+    name: str | None
+    tags: list[str]
+    mode: Annotated[str, OneOf("auto", "online", "offline")]  # auto: offline when there is no login
+
+
+@dataclass
+class Tensorboard:
+    """TensorBoard files below the run folder."""
+
+    folder: str
+
+
+@dataclass
+class Logger:
+    """Loggers beside metrics.csv, which is always written."""
+
+    wandb: Wandb | None
+    tensorboard: Tensorboard | None
+
+
+@dataclass
+class Samples:
+    """Text written in every language at every validation."""
+
+    new_tokens: Count  # 0: none
+    temperature: Annotated[float, AtLeast(0)]  # 0: the most probable token
+    top_k: Count  # 0: all
+
+
+@dataclass
+class Callbacks:
+    """What happens beside training."""
+
+    samples: Samples
+    early_stopping_patience: Annotated[int | None, AtLeast(1)]  # validations without progress
+    progress_seconds: Annotated[float, AtLeast(0)]  # between two progress lines; 0: every step
+
+
+@dataclass
+class Train:
+    """xlm-train."""
+
+    seed: Seed
+    resume: Annotated[str, NotEmpty(), Existing("checkpoint", unless=("auto", "never")), Verbatim()]
+    run: Run
+    data: Data
+    model: Model
+    objective: Objective
+    optimizer: Optimizer
+    schedule: Schedule
+    trainer: Trainer
+    checkpoint: Checkpoint
+    logger: Logger
+    callbacks: Callbacks
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield what no single key shows to be wrong."""
+        model, data, trainer = self.model, self.data, self.trainer
+        if model.dim % model.heads:
+            yield f"model.heads={model.heads}", f"must divide model.dim={model.dim}"
+        if data.stream_length > model.max_positions:
+            yield (
+                f"data.stream_length={data.stream_length}",
+                f"must be at most model.max_positions={model.max_positions}",
+            )
+        if self.schedule.warmup_steps > trainer.max_steps:
+            yield (
+                f"schedule.warmup_steps={self.schedule.warmup_steps}",
+                f"must be at most trainer.max_steps={trainer.max_steps}",
+            )
+        if self.schedule.min_lr > self.optimizer.lr:
+            yield (
+                f"schedule.min_lr={self.schedule.min_lr:g}",
+                f"must be at most optimizer.lr={self.optimizer.lr:g}",
+            )
+        if len(self.optimizer.betas) != 2:
+            yield (
+                f"optimizer.betas={self.optimizer.betas}",
+                "must be two numbers, such as [0.9,0.999]",
+            )
+        yield from _trainer_conflicts(trainer)
+
+
+def _trainer_conflicts(trainer: Trainer) -> Iterator[Conflict]:
+    if not _is_devices(trainer.devices):
+        yield (
+            f"trainer.devices={trainer.devices}",
+            "must be a number from 1, 'auto', or a list of device indices such as [0,1]",
+        )
+    if trainer.max_time is not None and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", trainer.max_time):
+        yield f"trainer.max_time={trainer.max_time}", "must be null or DD:HH:MM:SS, as 00:00:10:00"
+    if trainer.accelerator == "cpu" and trainer.precision == "16-true":
+        yield "trainer.precision=16-true", "needs a GPU; on a CPU say bf16-mixed or 32"
+
+
+def _is_devices(value: Any) -> bool:
+    def is_index(number: Any) -> bool:
+        return isinstance(number, int) and not isinstance(number, bool) and number >= 0
+
+    if isinstance(value, list):
+        return bool(value) and all(map(is_index, value)) and len(set(value)) == len(value)
+    return value == "auto" or (is_index(value) and value > 0)
+
+
+# --- xlm-prepare ----------------------------------------------------------------------------------
+Files = dict[str, Any]  # language -> a file or a list of files
+
+
+@dataclass
+class Corpus:
+    """Where raw text comes from; the name decides which other keys there are."""
+
+    name: str
+
+
+@dataclass
+class SampleCorpus(Corpus):
+    """The embedded grammar: English and German of any size."""
+
+    folder: PathName  # where the text is written
+    megabytes: Annotated[float, Above(0)]  # of train text, both languages together
+    seed: Seed
+
+
+@dataclass
+class TextCorpus(Corpus):
+    """Own files, plain or compressed."""
+
+    train: Files
+    valid: Files
+    test: Files
+
+
+@dataclass
+class NewscrawlCorpus(Corpus):
+    """News Crawl of WMT: shuffled sentences by language and year."""
+
+    folder: PathName  # where downloads and text are kept
+    languages: list[str]
+    years: list[int]
+    base_url: PathName
+    max_lines: Annotated[int | None, AtLeast(1)]  # of train text, per language; None: all
+    valid_lines: Positive  # taken from the end, per language
+    test_lines: Positive
+
+
+@dataclass
+class WikipediaCorpus(Corpus):
+    """Article dumps of Wikimedia."""
+
+    folder: PathName
+    languages: list[str]
+    date: str  # YYYYMMDD or latest
+    base_url: PathName
+    valid_lines: Positive
+    test_lines: Positive
+
+
+CORPORA: dict[str, type[Corpus]] = {
+    "sample": SampleCorpus,
+    "text": TextCorpus,
+    "newscrawl": NewscrawlCorpus,
+    "wikipedia": WikipediaCorpus,
+}
+
+
+@dataclass
+class Text:
+    """From raw lines to tokens."""
+
+    mode: Annotated[str, OneOf("moses", "sacremoses")]
+    lowercase_and_remove_accent: bool
+
+
+@dataclass
+class Bpe:
+    """Sub-words: learned (`merges`), or reused (`codes` and `vocab`)."""
+
+    merges: Positive
+    codes: Annotated[str | None, NotEmpty(), Existing("file"), Verbatim()]
+    vocab: Annotated[str | None, NotEmpty(), Existing("file"), Verbatim()]
+
+
+@dataclass
+class Prepare:
+    """xlm-prepare."""
+
+    out: PathName
+    verify: Annotated[
+        str | None, NotEmpty(), Existing("folder"), Verbatim()
+    ]  # only check this prepared folder
+    workers: Positive
+    shard_megabytes: Positive
+    invalid_utf8: Annotated[str, OneOf("error", "replace", "skip")]
+    max_word_length: Positive  # characters
+    corpus: Corpus
+    text: Text
+    bpe: Bpe
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield what no single key shows to be wrong."""
+        codes, vocab = self.bpe.codes, self.bpe.vocab
+        if (codes is None) != (vocab is None):
+            given, lacking = ("codes", "vocab") if vocab is None else ("vocab", "codes")
+            yield f"bpe.{given}={codes or vocab}", f"needs bpe.{lacking}=FILE beside it"
+        if isinstance(self.corpus, TextCorpus):
+            yield from _text_corpus_conflicts(self.corpus)
+
+
+def _text_corpus_conflicts(corpus: TextCorpus) -> Iterator[Conflict]:
+    for split in ("train", "valid", "test"):
+        for language, files in getattr(corpus, split).items():
+            key = f"corpus.{split}.{language}"
+            listed = files if isinstance(files, list) else [files]
+            if not listed or not all(isinstance(file, str) and file for file in listed):
+                yield f"{key}={files}", "must be a file or a list of files"
+            if split != "train" and language not in corpus.train:
+                yield f"{key}={files}", f"needs corpus.train.{language}=FILE beside it"
+
+
+# --- xlm-evaluate, xlm-generate -------------------------------------------------------------------
+@dataclass
+class Evaluate:
+    """xlm-evaluate."""
+
+    checkpoint: Annotated[str, NotEmpty(), Existing("run folder or checkpoint"), Verbatim()]
+    data: EvaluationData
+    split: Annotated[str, OneOf("valid", "test")]
+    text: Annotated[str | None, Verbatim()]  # score this sentence instead of a split
+    text_file: Annotated[
+        str | None, NotEmpty(), Existing("file"), Verbatim()
+    ]  # or each line of this file
+    language: str | None
+    batch_size: Positive
+    accelerator: Accelerator
+    precision: Precision
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield what no single key shows to be wrong."""
+        if self.text is not None and self.text_file is not None:
+            yield f"text_file={self.text_file}", "give either text= or text_file=, not both"
+        if (self.text or self.text_file) and self.language is None:
+            yield "language=null", "scoring a text needs its language, such as language=de"
+
+
+@dataclass
+class EvaluationData:
+    """What is scored."""
+
+    dir: Annotated[str | None, NotEmpty(), Existing("folder"), Verbatim()]  # None: the run's own
+
+
+@dataclass
+class Generate:
+    """xlm-generate."""
+
+    checkpoint: Annotated[str, NotEmpty(), Existing("run folder or checkpoint"), Verbatim()]
+    prompt: Annotated[str, Verbatim()]
+    language: str | None  # None: the first of the model's
+    max_new_tokens: Positive
+    temperature: Annotated[float, AtLeast(0)]  # 0: the most probable token
+    top_k: Count  # 0: all
+    top_p: Annotated[float, Above(0), AtMost(1)]
+    seed: Seed
+    num_samples: Positive
+    accelerator: Accelerator
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Nothing yet: every key stands alone."""
+        yield from ()

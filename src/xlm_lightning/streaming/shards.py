@@ -1,0 +1,145 @@
+"""Reading the shards of a split: memory-mapped, so the system's page cache is the only buffer."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xlm_lightning.errors import UserError
+from xlm_lightning.manifest import Manifest, Shard
+
+Tokens = NDArray[np.uint16]
+
+
+class TokenShards:
+    """The token ids of one split, cut into blocks of `stream_length`.
+
+    Files are opened at the first read, hence once in each worker process. A language id is the
+    index in the alphabetical list of the train languages.
+    """
+
+    def __init__(
+        self, folder: Path, split: str, stream_length: int, manifest: Manifest | None = None
+    ) -> None:
+        """Check that the files of `folder` are those of its manifest (given when already read).
+
+        Raises `UserError` naming the file that is missing, truncated or not in the manifest.
+        """
+        self.folder = folder
+        self.split = split
+        self.stream_length = stream_length
+        manifest = manifest or Manifest.load(folder)
+        if split not in manifest.splits:
+            raise UserError(
+                f"{folder} has no {split} split (it has {', '.join(sorted(manifest.splits))}); "
+                f"prepare the corpus again with corpus.{split}.LANGUAGE=FILE"
+            )
+        self.languages = manifest.languages
+        self._vocab_size = manifest.vocab_size
+        self._shards = manifest.splits[split]
+        self._maps: dict[str, Tokens] = {}
+        self._refuse_unknown_languages()
+        self._refuse_extra_files()
+
+    @property
+    def names(self) -> list[str]:
+        """All files of the split, relative to the prepared folder."""
+        return [shard.name for shards in self._shards.values() for shard in shards]
+
+    def blocks(self) -> dict[str, list[int]]:
+        """Whole blocks of each shard of each language: what a `Plan` is made of.
+
+        Raises `UserError` naming a shard that is shorter than one block.
+        """
+        return {
+            language: [self._blocks_of(shard) for shard in self._shards[language]]
+            for language in self.languages
+        }
+
+    def dropped(self, language: str) -> int:
+        """Tokens after the last whole block of each shard, which training never sees."""
+        return sum(shard.tokens % self.stream_length for shard in self._shards[language])
+
+    def length(self, language: str) -> int:
+        """Real tokens of `language`; 0 for a language that the split does not have."""
+        return sum(shard.tokens for shard in self._shards.get(language, []))
+
+    def read(self, language: int, shard: NDArray[Any], block: NDArray[Any]) -> Tokens:
+        """Copy block `block[i]` of shard `shard[i]` into row i: uint16 (batch, time)."""
+        shards = self._shards[self.languages[language]]
+        length = self.stream_length
+        tokens = np.empty((len(shard), length), np.uint16)
+        for row, (index, start) in enumerate(
+            zip(shard.tolist(), (block * length).tolist(), strict=True)
+        ):
+            tokens[row] = self._map(shards[index].name)[start : start + length]
+        return tokens
+
+    def read_span(self, language: str, start: int, stop: int) -> Tokens:
+        """Copy the real tokens `start` to `stop` of a language, its shards taken as one text."""
+        parts = []
+        for shard in self._shards[language]:
+            if start < shard.tokens and stop > 0:
+                parts.append(self._map(shard.name)[max(start, 0) : min(stop, shard.tokens)])
+            start -= shard.tokens
+            stop -= shard.tokens
+        return np.concatenate(parts)
+
+    def check(self, name: str) -> None:
+        """Compare a shard with the hash in the manifest and its ids with the vocabulary's size.
+
+        All shards are checked by `xlm-prepare verify=DIR`; a start of training checks one of them.
+        """
+        (shard,) = (s for shards in self._shards.values() for s in shards if s.name == name)
+        path = self.folder / name
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != shard.sha256:
+            raise UserError(
+                f"{path} is damaged: its sha256 is {digest[:12]}... instead of "
+                f"{shard.sha256[:12]}...; restore it or prepare the corpus again"
+            )
+        largest = int(self._map(name).max(initial=0))
+        if largest >= self._vocab_size:
+            raise UserError(
+                f"{path} holds token id {largest}, but the vocabulary ends at "
+                f"{self._vocab_size - 1}; prepare the corpus again"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the maps behind: a spawned worker would get copies of whole files."""
+        return {**self.__dict__, "_maps": {}}
+
+    def _map(self, name: str) -> Tokens:
+        if name not in self._maps:
+            # A plain array over the map: each slice of a memmap costs 1-2 us more.
+            self._maps[name] = np.asarray(np.memmap(self.folder / name, "<u2", "r"))
+        return self._maps[name]
+
+    def _blocks_of(self, shard: Shard) -> int:
+        blocks = shard.tokens // self.stream_length
+        if blocks == 0:
+            raise UserError(
+                f"{self.folder / shard.name} has {shard.tokens} tokens, fewer than one block of "
+                f"data.stream_length={self.stream_length}; use more text or a shorter stream_length"
+            )
+        return blocks
+
+    def _refuse_unknown_languages(self) -> None:
+        for language in sorted(set(self._shards) - set(self.languages)):
+            raise UserError(
+                f"{self.folder}: the {self.split} split has language {language!r}, which the train "
+                f"split lacks ({', '.join(self.languages)}); prepare the corpus again"
+            )
+
+    def _refuse_extra_files(self) -> None:
+        present = {f"{self.split}/{p.name}" for p in (self.folder / self.split).glob("*.bin")}
+        for name in sorted(present - set(self.names)):
+            raise UserError(
+                f"{self.folder / name} is not in the manifest; remove the file or prepare the "
+                "corpus again"
+            )

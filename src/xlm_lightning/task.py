@@ -1,0 +1,136 @@
+"""Causal language modelling as a LightningModule: what one step does, and nothing about the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from xlm_lightning.checkpoint import MODEL_KEY
+from xlm_lightning.model import XLM
+from xlm_lightning.optim import build_optimizer, learning_rate
+from xlm_lightning.perplexity import empty_sums, score, summarise
+
+
+class CausalLanguageModeling(pl.LightningModule):
+    """Position t predicts token t + 1 of its block; perplexity is counted per language."""
+
+    def __init__(
+        self,
+        model: XLM,
+        *,
+        languages: Sequence[str],
+        bytes_per_token: Mapping[str, Mapping[str, float]],
+        optimizer: Mapping[str, Any],
+        schedule: Mapping[str, Any],
+        stream_length: int,
+        total_steps: int,
+        seed: int,
+    ) -> None:
+        """`optimizer` and `schedule`: arguments of `build_optimizer` and `learning_rate`.
+
+        `bytes_per_token`: split -> language -> raw bytes of text for one token, for bits per byte.
+        """
+        super().__init__()
+        self.model = model
+        self.languages = list(languages)
+        self.bytes_per_token = bytes_per_token
+        self.optimizer_arguments = dict(optimizer)
+        self.schedule_arguments = dict(schedule)
+        self.stream_length = stream_length
+        self.total_steps = total_steps
+        self.seed = seed
+        self.gradient_norm = torch.zeros(())  # of the last step, before clipping
+        self.results: dict[str, dict[str, Any]] = {}  # of the last evaluation
+        self._sums = empty_sums(len(self.languages))
+
+    def on_train_batch_start(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Make dropout a function of (seed, slot): a resumed run needs no random state saved."""
+        torch.manual_seed(mix(self.seed, batch["slot"]))
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        tokens: Tensor = batch["tokens"]  # (batch, time)
+        hidden = self.model(tokens[:, :-1], self._language_ids(batch))
+        return self.model.loss(hidden, tokens[:, 1:])
+
+    def on_validation_epoch_start(self) -> None:
+        self._sums = empty_sums(len(self.languages), self.device)
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        self._sums[batch["language"]] += score(
+            self.model, batch["tokens"], batch["targets"], self._language_ids(batch)
+        )
+
+    def on_validation_epoch_end(self) -> None:
+        self._finish_evaluation("valid")
+
+    def on_test_epoch_start(self) -> None:
+        self.on_validation_epoch_start()
+
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        self._finish_evaluation("test")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what rebuilds the model around its weights, in plain containers."""
+        checkpoint[MODEL_KEY] = {
+            "model": self.model.arguments,
+            "languages": self.languages,
+            "stream_length": self.stream_length,
+        }
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = build_optimizer(self.parameters(), **self.optimizer_arguments)
+        # Lightning refuses to clip before an optimizer that unscales fp16 gradients by itself; the
+        # fused kernel works as well on gradients that the scaler has unscaled.
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+        lr = self.optimizer_arguments["lr"]
+
+        def factor(step: int) -> float:
+            curve = self.schedule_arguments
+            rate = learning_rate(step, lr=lr, total_steps=self.total_steps, **curve)
+            return rate / float(lr)
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip by the global norm (0 or None: off) and keep the norm for the loggers."""
+        limit = gradient_clip_val or torch.inf
+        self.gradient_norm = torch.nn.utils.clip_grad_norm_(self.parameters(), limit)
+
+    def _language_ids(self, batch: Mapping[str, Any]) -> Tensor:
+        return torch.tensor([[batch["language"]]], device=self.device)  # the same for all positions
+
+    def _finish_evaluation(self, split: str) -> None:
+        """Add the sums of all ranks, so that a rank with fewer tokens weighs less, then divide."""
+        sums = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
+        assert isinstance(sums, Tensor)
+        self.results = summarise(sums, self.languages, self.bytes_per_token[split])
+        for language, figures in self.results.items():
+            for name in ("perplexity", "accuracy", "bits_per_byte"):
+                if name in figures:
+                    self.log(f"{split}/{language}/{name}", figures[name], rank_zero_only=False)
+
+
+def mix(seed: int, number: int) -> int:
+    """A 64-bit seed from two numbers, well spread for neighbours (the splitmix64 finaliser)."""
+    mask = (1 << 64) - 1
+    value = (seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03 + 0x632BE59BD9B4E019) & mask
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & mask
+    return value ^ (value >> 31)

@@ -1,0 +1,145 @@
+"""Byte-pair encoding in fastBPE's format: reading and writing codes, applying them to words.
+
+Two backends give the same pieces: fastBPE (C++, when it is installed) and Hugging Face tokenizers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from tokenizers.models import BPE
+
+from xlm_lightning.atomic import write_text
+from xlm_lightning.errors import UserError
+from xlm_lightning.text.bpe_learning import learn_bpe
+from xlm_lightning.text.files import read_lines
+
+__all__ = ["BytePairEncoder", "Code", "learn_bpe", "read_codes", "write_codes"]
+
+Code = tuple[str, str, int]  # left, right, count; ranks are positions in the list
+Backend = Literal["auto", "fastbpe", "tokenizers"]
+END_OF_WORD = "</w>"
+CONTINUED = "@@"
+
+
+def read_codes(path: Path) -> list[Code]:
+    """Read `left right count` lines; fastBPE would crash on what is a `UserError` here."""
+    codes: list[Code] = []
+    seen: set[tuple[str, str]] = set()
+    for number, line in enumerate(read_lines(path, "BPE codes"), start=1):
+        code = _parse(path, number, line)
+        if code[:2] in seen:
+            raise UserError(f"{path}, line {number}: the pair {line!r} was already there.")
+        seen.add(code[:2])
+        codes.append(code)
+    return codes
+
+
+def _parse(path: Path, number: int, line: str) -> Code:
+    fields = line.removesuffix("\r").split(" ")
+    if len(fields) == 2 and fields[1].isdigit():
+        raise UserError(
+            f"{path}, line {number}: two fields (`token count`): this is a vocabulary, not a BPE "
+            f"codes file (`left right count`). Are codes and vocabulary swapped?"
+        )
+    is_code = len(fields) == 3 and all(fields) and fields[2].isascii() and fields[2].isdigit()
+    if not is_code:
+        raise UserError(
+            f"{path}, line {number}: {line[:40]!r} is not a BPE code. Each line of a codes file "
+            f"holds `left right count`."
+        )
+    return fields[0], fields[1], int(fields[2])
+
+
+def write_codes(path: Path, codes: Sequence[Code]) -> None:
+    """Write codes in fastBPE's format, atomically."""
+    write_text(path, "".join(f"{left} {right} {count}\n" for left, right, count in codes))
+
+
+class BytePairEncoder:
+    """Split words into pieces: `hello` -> `hel@@ lo`."""
+
+    def __init__(
+        self, codes_path: Path, backend: Backend = "auto", kept: AbstractSet[str] | None = None
+    ) -> None:
+        """Read the codes; a piece outside `kept` (as `hel@@`) is split back along its merge."""
+        codes = read_codes(codes_path)
+        if backend == "auto":
+            backend = "fastbpe" if find_spec("fastBPE") else "tokenizers"
+        self.backend = backend
+        self._kept = kept
+        # fastBPE keeps the last merge where two make the same piece.
+        self._parts = {left + right: (left, right) for left, right, _ in codes}
+        self._apply = _fastbpe(codes_path) if backend == "fastbpe" else _tokenizers(codes)
+
+    def apply(self, words: Sequence[str]) -> list[str]:
+        """Return the pieces of each word, joined by spaces; a word must not hold a space."""
+        encoded = self._apply(words)
+        if self._kept is None:
+            return encoded
+        return [self._filtered(pieces, self._kept) for pieces in encoded]
+
+    def _filtered(self, encoded: str, kept: AbstractSet[str]) -> str:
+        pieces = encoded.split(" ")
+        if all(piece in kept for piece in pieces):
+            return encoded
+        *continued, last = pieces
+        symbols = [piece.removesuffix(CONTINUED) for piece in continued] + [last + END_OF_WORD]
+        return " ".join(part for symbol in symbols for part in self._split_back(symbol, kept))
+
+    def _split_back(self, symbol: str, kept: AbstractSet[str]) -> Iterator[str]:
+        """Undo merges from the last one on until each part is kept or has none left to undo."""
+        stack = [symbol]
+        while stack:
+            part = stack.pop()
+            ends_word = part.endswith(END_OF_WORD)
+            piece = part.removesuffix(END_OF_WORD) if ends_word else part + CONTINUED
+            if piece in kept or part not in self._parts:
+                yield piece
+            else:
+                stack.extend(reversed(self._parts[part]))
+
+
+def _fastbpe(codes_path: Path) -> Callable[[Sequence[str]], list[str]]:
+    try:
+        from fastBPE import fastBPE
+    except ImportError:
+        raise UserError(
+            "bpe.backend=fastbpe: the package fastBPE is not installed; use bpe.backend=auto."
+        ) from None
+    program = fastBPE(str(codes_path))
+
+    def apply(words: Sequence[str]) -> list[str]:
+        return list(program.apply(list(words))) if words else []
+
+    return apply
+
+
+def _tokenizers(codes: Sequence[Code]) -> Callable[[Sequence[str]], list[str]]:
+    symbols: dict[str, int] = {"": 0}  # the empty string stands for symbols outside the codes
+    for left, right, _ in codes:
+        for symbol in (left, right, left + right):
+            symbols.setdefault(symbol, len(symbols))
+    model = BPE(
+        vocab=symbols,
+        merges=[(left, right) for left, right, _ in codes],
+        end_of_word_suffix=END_OF_WORD,
+        unk_token="",
+        fuse_unk=False,
+    )
+
+    def pieces(word: str) -> str:
+        spans = [token.offsets for token in model.tokenize(word)]
+        if word.isascii():
+            return (CONTINUED + " ").join([word[start:end] for start, end in spans])
+        encoded = word.encode("utf-8")  # offsets count bytes
+        return (CONTINUED + " ").join([encoded[start:end].decode("utf-8") for start, end in spans])
+
+    def apply(words: Sequence[str]) -> list[str]:
+        return [pieces(word) for word in words]
+
+    return apply

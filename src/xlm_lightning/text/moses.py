@@ -1,0 +1,71 @@
+"""Moses tokenisation of many lines at once, equal to the plain tools line by line.
+
+Mode `sacremoses` gives what the XLM tokenizer of transformers gives; mode `moses` gives what the
+perl scripts give, that is the text of the original XLM.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+from xlm_lightning.text.chunks import LINE_END, ChunkTokenizer
+from xlm_lightning.text.punctuation import PunctuationNormalizer
+from xlm_lightning.text.rules import LANGUAGES, MODES, Mode, language_rules
+
+__all__ = ["LANGUAGES", "MODES", "Mode", "MosesTokenizer", "lower_and_remove_accents"]
+
+# Sennrich's WMT16 scripts for Romanian: cedillas to commas below, then no diacritics.
+_ROMANIAN = str.maketrans("ŞşŢţȘșȚțĂăÂâÎî", "SsTtSsTtAaAaIi")
+
+
+def lower_and_remove_accents(text: str) -> str:
+    """Lower-case, decompose (NFD), drop non-spacing marks, lower-case again: preset `wiki`."""
+    decomposed = unicodedata.normalize("NFD", text.lower())
+    if decomposed.isascii():
+        return decomposed
+    return "".join(c for c in decomposed if unicodedata.category(c) != "Mn").lower()
+
+
+class MosesTokenizer:
+    """Punctuation normalised, control characters removed, words separated from punctuation."""
+
+    def __init__(self, language: str, mode: Mode) -> None:
+        """Choose the rules; an unknown language or mode is a `UserError` with the list."""
+        rules = language_rules(language, mode)
+        self.language = language
+        self.mode = mode
+        self._normalize = PunctuationNormalizer(language, mode)
+        self._chunk_tokenizer = ChunkTokenizer(rules)
+
+    def chunks(self, lines: Sequence[str]) -> list[str]:
+        """Return chunks that can be tokenised one by one, and `LINE_END` after each line."""
+        block = "\n" + "\n".join(lines) + "\n"
+        if block.count("\n") != len(lines) + 1:
+            raise ValueError("a line of text must not hold a newline")
+        return self._chunk_tokenizer.split(self._normalize(block)) if lines else []
+
+    def tokenize_chunks(self, chunks: Sequence[str]) -> list[list[str]]:
+        """Return the tokens of each chunk (not of `LINE_END`)."""
+        tokens = self._chunk_tokenizer.tokenize(chunks)
+        if self.language == "ro":
+            return [[token.translate(_ROMANIAN) for token in chunk] for chunk in tokens]
+        return tokens
+
+    def tokenize(self, lines: Sequence[str]) -> list[str]:
+        """Return one string for each line, its tokens joined by a space."""
+        chunks = self.chunks(lines)
+        distinct = list(dict.fromkeys(chunks))
+        if LINE_END in distinct:
+            distinct.remove(LINE_END)
+        tokens = map(" ".join, self.tokenize_chunks(distinct))
+        tokens_of = dict(zip(distinct, tokens, strict=True))
+        tokenized: list[str] = []
+        line: list[str] = []
+        for chunk in chunks:
+            if chunk == LINE_END:
+                tokenized.append(" ".join(line))
+                line.clear()
+            else:
+                line.append(tokens_of[chunk])
+        return tokenized

@@ -1,0 +1,18 @@
+"""Shared fixtures: the real corpora beside the checkout, where they exist."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CORPORA = ROOT.parent / "shared" / "corpora"
+
+
+@pytest.fixture(scope="session")
+def corpora() -> Path:
+    """Folder of `{train,valid,test}.{en,de,fr,ro}.txt.gz`; the test is skipped without it."""
+    if not CORPORA.is_dir():
+        pytest.skip("the real corpora are not beside this checkout")
+    return CORPORA

@@ -1,0 +1,70 @@
+"""Prepared folders of random tokens, with real hashes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xlm_lightning.manifest import BLOCK_LENGTH, Manifest, Shard
+
+VOCAB_SIZE = 64
+PAD = 2
+Sizes = Mapping[str, Mapping[str, Sequence[int]]]  # split -> language -> real tokens of each shard
+MakeFolder = Callable[[Path, Sizes], Path]
+
+SMALL: Sizes = {
+    "train": {"en": [2560, 1280, 2048, 512, 1024, 768], "de": [1536, 1024, 256]},
+    "valid": {"en": [300], "de": [1200]},
+    "test": {"en": [256], "de": [77, 300]},
+}
+
+
+def write_folder(folder: Path, sizes: Sizes, vocab_size: int = VOCAB_SIZE) -> Path:
+    """Write shards of uniformly random ids; valid and test ones are padded to whole blocks."""
+    random = np.random.default_rng(0)
+    splits: dict[str, dict[str, list[Shard]]] = {}
+    for split, languages in sizes.items():
+        for language, counts in languages.items():
+            for index, count in enumerate(counts):
+                tokens = random.integers(3, vocab_size, count).astype("<u2")
+                shard = _write_shard(folder, f"{split}/{language}-{index:05d}.bin", tokens)
+                splits.setdefault(split, {}).setdefault(language, []).append(shard)
+    Manifest(vocab_size=vocab_size, vocab_sha256="", codes_sha256="", text={}, splits=splits).save(
+        folder
+    )
+    return folder
+
+
+def _write_shard(folder: Path, name: str, tokens: np.ndarray) -> Shard:
+    padding = np.full(-len(tokens) % BLOCK_LENGTH, PAD, "<u2")
+    data = np.concatenate([tokens, padding]).tobytes()
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(data)
+    return Shard(
+        name=name,
+        bytes=len(data),
+        tokens=len(tokens),
+        lines=1,
+        documents=1,
+        unknown=0,
+        dropped_tail=0,
+        raw_bytes=len(tokens),
+        sha256=hashlib.sha256(data).hexdigest(),
+        docs_sha256="",
+    )
+
+
+@pytest.fixture(scope="session")
+def make_folder() -> MakeFolder:
+    """Write a prepared folder with shards of the given sizes."""
+    return write_folder
+
+
+@pytest.fixture(scope="session")
+def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two languages, nine small shards; not to be changed by a test."""
+    return write_folder(tmp_path_factory.mktemp("prepared"), SMALL)

@@ -1,0 +1,148 @@
+"""The plan: single languages, shares, whole passes, random access, and a pinned order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xlm_lightning.errors import UserError
+from xlm_lightning.streaming.plan import CHUNK, PLAN_VERSION, Plan, Slot
+
+GOLDEN = Path(__file__).with_name("golden_plan.json")
+BLOCKS = {"en": [40, 23, 64, 9, 31, 64], "de": [17, 64, 5], "fr": [3]}
+Block = tuple[int, int, int]
+
+
+def blocks_of(slot: Slot) -> list[Block]:
+    pairs = zip(slot.shard.tolist(), slot.block.tolist(), strict=True)
+    return [(slot.language, shard, block) for shard, block in pairs]
+
+
+def test_the_first_thousand_slots_are_pinned() -> None:
+    """To change them on purpose: raise PLAN_VERSION and write the new values to the file."""
+    plan = Plan(2026, 5, BLOCKS, 0.7)
+    slots = [plan.slot(number) for number in range(1000)]
+    languages = "".join(str(slot.language) for slot in slots)
+    blocks = [[slot.shard.tolist(), slot.block.tolist()] for slot in slots]
+    digest = hashlib.sha256(json.dumps(blocks).encode()).hexdigest()
+    golden = json.loads(GOLDEN.read_text())
+    assert golden["plan_version"] == PLAN_VERSION
+    assert blocks[:20] == golden["first_blocks"]
+    assert languages == golden["languages"]
+    assert digest == golden["blocks_sha256"]
+
+
+def test_shares_of_the_languages() -> None:
+    plan = Plan(0, 1, {"de": [3000, 1000], "en": [6000]}, 0.7)
+    weights = {"de": 0.4**0.7, "en": 0.6**0.7}
+    expected = {name: weight / sum(weights.values()) for name, weight in weights.items()}
+    assert plan.probabilities == pytest.approx(expected)
+    count = 100_000
+    for language, drawn in plan.counts(count).items():
+        sigma = (count * expected[language] * (1 - expected[language])) ** 0.5
+        assert abs(drawn - count * expected[language]) < 3 * sigma
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_alpha_goes_from_equal_shares_to_the_sizes(alpha: float) -> None:
+    shares = Plan(0, 1, {"de": [1], "en": [3]}, alpha).probabilities
+    assert shares == pytest.approx({"de": 0.25, "en": 0.75} if alpha else {"de": 0.5, "en": 0.5})
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 8])
+def test_a_pass_holds_every_block_once(world_size: int) -> None:
+    """The slots of all ranks together, read rank by rank as the ranks do."""
+    plans = [Plan(7, 4, BLOCKS, 1.0) for _ in range(world_size)]
+    per_rank = [
+        [plan.slot(number) for number in range(rank, 480, world_size)]
+        for rank, plan in enumerate(plans)
+    ]
+    slots = [per_rank[number % world_size][number // world_size] for number in range(480)]
+    for language, name in enumerate(sorted(BLOCKS)):
+        stream = list(chain.from_iterable(blocks_of(s) for s in slots if s.language == language))
+        every = {(language, i, b) for i, n in enumerate(BLOCKS[name]) for b in range(n)}
+        passes = len(stream) // len(every)
+        assert passes >= 2
+        orders = [stream[k * len(every) : (k + 1) * len(every)] for k in range(passes)]
+        assert all(set(order) == every for order in orders)
+        assert orders[0] != orders[1]
+
+
+def test_a_pass_over_many_shards_holds_every_block_once() -> None:
+    sizes = [997, 1024, 0, 512] * 25
+    plan = Plan(3, 64, {"en": sizes}, 0.7)
+    number = -(-sum(sizes) // 64)
+    stream = list(chain.from_iterable(blocks_of(plan.slot(g)) for g in range(number)))
+    assert len(set(stream[: sum(sizes)])) == sum(sizes)
+
+
+def test_blocks_come_from_one_window_of_four_shards_at_a_time() -> None:
+    plan = Plan(0, 8, {"en": [64] * 16}, 1.0)
+    shards = np.concatenate([plan.slot(number).shard for number in range(128)])
+    windows = [set(window.tolist()) for window in shards.reshape(4, 256)]
+    assert [len(window) for window in windows] == [4, 4, 4, 4]
+    assert set.union(*windows) == set(range(16))
+    assert len(set(shards[:16].tolist())) == 4  # mixed inside the window
+
+
+def test_a_slot_larger_than_the_language_repeats_it() -> None:
+    slot = Plan(0, 10, {"fr": [3]}, 0.7).slot(0)
+    assert Counter(slot.block.tolist()) in [
+        Counter({a: 4, b: 3, c: 3}) for a, b, c in [(0, 1, 2), (1, 0, 2), (2, 0, 1)]
+    ]
+
+
+def test_random_access_equals_sequential_access() -> None:
+    """Around the borders of the chunks in which languages are drawn, and far away."""
+    numbers = [0, 1, 5, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 7, 10 * CHUNK]
+    sequential = Plan(1, 4, BLOCKS, 0.7)
+    wanted = {n: blocks_of(sequential.slot(n)) for n in range(CHUNK + 2)}
+    for number in reversed(numbers):
+        found = blocks_of(Plan(1, 4, BLOCKS, 0.7).slot(number))
+        assert found == blocks_of(sequential.slot(number))
+        assert number not in wanted or found == wanted[number]
+
+
+def test_counts_are_those_of_the_slots() -> None:
+    plan = Plan(5, 2, BLOCKS, 0.7)
+    languages = [plan.slot(number).language for number in range(CHUNK + 100)]
+    for number in (0, 1, 1000, CHUNK, CHUNK + 100):
+        counts = Counter(languages[:number])
+        assert Plan(5, 2, BLOCKS, 0.7).counts(number) == {
+            name: counts[index] for index, name in enumerate(sorted(BLOCKS))
+        }
+
+
+def test_seeds_give_different_orders() -> None:
+    first, second = (
+        [blocks_of(Plan(seed, 4, BLOCKS, 0.7).slot(number)) for number in range(50)]
+        for seed in (0, 1)
+    )
+    assert first != second
+
+
+def test_memory_of_windows_is_bounded() -> None:
+    plan = Plan(0, 64, {"de": [500] * 40, "en": [500] * 40}, 1.0)
+    for number in range(1000):
+        plan.slot(number)
+    assert len(plan._windows._values) <= len(plan.languages) + 2
+
+
+def test_counting_the_slots_of_a_long_run() -> None:
+    """500,000 steps on 64 GPUs: 0.5 s of CPU time; the bound only excludes another order."""
+    start = time.process_time()
+    counts = Plan(0, 64, {"de": [65536] * 8, "en": [65536] * 12}, 0.7).counts(32_000_000)
+    assert sum(counts.values()) == 32_000_000
+    assert time.process_time() - start < 10
+
+
+def test_a_language_without_blocks_is_refused() -> None:
+    with pytest.raises(UserError, match="'de' has no block"):
+        Plan(0, 1, {"de": [0], "en": [3]}, 0.7)

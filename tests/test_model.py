@@ -1,0 +1,262 @@
+"""The model against transformers' XLM with the same weights; its fast paths against torch's."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from xlm_lightning.attention import causal_attention
+from xlm_lightning.cross_entropy import IGNORED, linear_cross_entropy
+from xlm_lightning.dropout import byte_threshold, dropout, random_bytes
+from xlm_lightning.model import PAD_ID, XLM
+
+SHAPE = {"vocab_size": 97, "num_languages": 2, "layers": 3, "dim": 32, "heads": 4}
+
+
+def their_names(layers: int) -> dict[str, list[str]]:
+    """Our tensor -> transformers' tensors, stacked along the first axis."""
+    names = {
+        "tokens.weight": ["transformer.embeddings.weight"],
+        "positions.weight": ["transformer.position_embeddings.weight"],
+        "languages.weight": ["transformer.lang_embeddings.weight"],
+        "embedding_norm": ["transformer.layer_norm_emb"],
+        "output_bias": ["pred_layer.proj.bias"],
+    }
+    for i in range(layers):
+        attention = f"transformer.attentions.{i}"
+        names |= {
+            f"layers.{i}.attention.qkv": [f"{attention}.{part}_lin" for part in "qkv"],
+            f"layers.{i}.attention.out": [f"{attention}.out_lin"],
+            f"layers.{i}.attention_norm": [f"transformer.layer_norm1.{i}"],
+            f"layers.{i}.expand": [f"transformer.ffns.{i}.lin1"],
+            f"layers.{i}.contract": [f"transformer.ffns.{i}.lin2"],
+            f"layers.{i}.feed_forward_norm": [f"transformer.layer_norm2.{i}"],
+        }
+    whole = {k: v for k, v in names.items() if k.endswith("weight") or k == "output_bias"}
+    for ours, theirs in names.items():
+        if ours not in whole:
+            for suffix in (".weight", ".bias"):
+                whole[ours + suffix] = [name + suffix for name in theirs]
+    return whole
+
+
+def in_transformers(model: XLM) -> torch.nn.Module:
+    """transformers' XLM of the same shape, causal, with the weights of `model`."""
+    transformers = pytest.importorskip("transformers")
+    shape = model.arguments
+    config = transformers.XLMConfig(
+        vocab_size=shape["vocab_size"],
+        emb_dim=shape["dim"],
+        n_layers=shape["layers"],
+        n_heads=shape["heads"],
+        n_langs=shape["num_languages"],
+        max_position_embeddings=shape["max_positions"],
+        causal=True,
+        gelu_activation=True,
+        layer_norm_eps=1e-12,
+    )
+    theirs = transformers.XLMWithLMHeadModel(config).eval()
+    state, own = theirs.state_dict(), model.state_dict()
+    mapping = their_names(shape["layers"])
+    assert set(mapping) == set(own)
+    for name, parts in mapping.items():
+        for part, tensor in zip(parts, own[name].chunk(len(parts)), strict=True):
+            state[part] = tensor
+    state["pred_layer.proj.weight"] = own["tokens.weight"]
+    theirs.load_state_dict(state)
+    return theirs
+
+
+@pytest.fixture(scope="module")
+def model() -> XLM:
+    torch.manual_seed(0)
+    return XLM(**SHAPE).eval()
+
+
+def test_log_probabilities_equal_transformers(model: XLM) -> None:
+    theirs = in_transformers(model)
+    tokens = torch.randint(14, SHAPE["vocab_size"], (4, 60))
+    languages = torch.tensor([0, 1, 0, 1])[:, None]
+    with torch.no_grad():
+        ours = model.logits(model(tokens, languages)).log_softmax(-1)
+        expected = theirs(tokens, langs=languages.expand_as(tokens)).logits.log_softmax(-1)
+    assert (ours - expected).abs().max() < 1e-5
+
+
+def test_language_and_order_matter(model: XLM) -> None:
+    tokens = torch.randint(14, SHAPE["vocab_size"], (1, 20))
+    with torch.no_grad():
+        german, english = (model(tokens, torch.tensor([[i]])) for i in (0, 1))
+        changed = tokens.clone()
+        changed[0, -1] = (tokens[0, -1] + 1 - 14) % 80 + 14
+        after = model(changed, torch.tensor([[0]]))
+    assert (german - english).abs().max() > 1e-3
+    assert torch.equal(german[:, :-1], after[:, :-1])  # no position sees a later one
+    assert not torch.equal(german[:, -1], after[:, -1])
+
+
+@torch.no_grad()
+def test_initialisation_of_the_original() -> None:
+    torch.manual_seed(1)
+    model = XLM(vocab_size=3000, num_languages=2, layers=1, dim=64, heads=4, init="original")
+    assert abs(float(model.tokens.weight[PAD_ID + 1 :].std()) * 8 - 1) < 0.02
+    assert float(model.tokens.weight[PAD_ID].abs().sum()) == 0
+    for linear in (model.layers[0].expand, model.layers[0].contract, model.layers[0].attention.qkv):
+        bound = linear.in_features**-0.5
+        assert float(linear.weight.abs().max()) <= bound
+        assert abs(float(linear.weight.std()) / (bound / math.sqrt(3)) - 1) < 0.05
+        assert float(linear.bias.abs().max()) <= bound
+
+
+@pytest.mark.parametrize(
+    ("vocab_size", "parameters"), [(64_699, 142_422_203), (64_139, 141_848_203)]
+)
+def test_published_shapes_have_the_published_sizes(vocab_size: int, parameters: int) -> None:
+    with torch.device("meta"):
+        model = XLM(vocab_size=vocab_size, num_languages=2, layers=6, dim=1024, heads=8)
+    assert sum(p.numel() for p in model.parameters()) == parameters
+
+
+def test_too_many_positions_are_refused(model: XLM) -> None:
+    with pytest.raises(ValueError, match="513 positions"):
+        model(torch.zeros(1, 513, dtype=torch.long), torch.tensor([[0]]))
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory(model: XLM) -> None:
+    tokens, language = torch.randint(14, 90, (2, 30)), torch.tensor([[0]])
+    gradients = []
+    for flag in (False, True):
+        torch.manual_seed(0)
+        other = XLM(**SHAPE, gradient_checkpointing=flag).train()
+        torch.manual_seed(5)
+        other.loss(other(tokens[:, :-1], language), tokens[:, 1:]).backward()
+        gradients.append([p.grad for p in other.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize("time", [1, 63, 64, 65, 200])
+def test_strips_equal_the_fused_attention(time: int) -> None:
+    torch.manual_seed(time)
+    inputs = [torch.randn(2, 3, time, 16, requires_grad=True) for _ in range(3)]
+    outputs, gradients = [], []
+    for method in ("strips", "sdpa"):
+        output = causal_attention(*inputs, dropout=0.0, method=method, dropout_method="auto")
+        gradients.append(torch.autograd.grad((output**3).sum(), inputs))
+        outputs.append(output)
+    torch.testing.assert_close(*outputs, rtol=1e-5, atol=1e-6)
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_strips_with_dropout_are_the_gradient_of_what_they_compute() -> None:
+    inputs = [torch.randn(1, 2, 70, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+
+    def attend(*tensors: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(3)
+        return causal_attention(*tensors, dropout=0.3, method="strips", dropout_method="auto")
+
+    assert torch.autograd.gradcheck(attend, inputs, fast_mode=True)
+
+
+def test_attention_dropout_is_unbiased() -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, 2, 65, 8) for _ in range(3))
+    exact = causal_attention(q, k, v, dropout=0.0, method="sdpa", dropout_method="auto")
+    noisy = [
+        causal_attention(q, k, v, dropout=0.2, method="strips", dropout_method="auto")
+        for _ in range(800)
+    ]
+    standard_error = torch.stack(noisy).std(0) / math.sqrt(len(noisy))
+    deviation = (torch.stack(noisy).mean(0) - exact) / standard_error
+    assert not torch.equal(noisy[0], noisy[1])
+    assert deviation.abs().max() < 5.5  # of 1,040 values; 5.5 sigma is one in 25,000 runs
+
+
+def test_random_bytes_are_uniform() -> None:
+    torch.manual_seed(0)
+    counts = torch.bincount(random_bytes(torch.Size([256 * 4096]), torch.device("cpu")).long())
+    assert len(counts) == 256
+    chi_square = float(((counts - 4096) ** 2 / 4096).sum())
+    assert chi_square < 350  # 255 degrees of freedom: mean 255, deviation 23
+    every_eighth = random_bytes(torch.Size([8 * 65536]), torch.device("cpu"))[7::8]
+    assert int(every_eighth.max()) > 250  # the sign bit of an int64 is random as well
+
+
+@pytest.mark.parametrize("method", ["torch", "byte_mask"])
+def test_dropout_rate_scale_and_gradient(method: str) -> None:
+    torch.manual_seed(0)
+    x = torch.ones(1000, 997, requires_grad=True)
+    y = dropout(x, 0.1, training=True, method=method)
+    share = byte_threshold(0.1) / 256 if method == "byte_mask" else 0.1
+    assert abs(float((y == 0).float().mean()) - share) < 0.002
+    assert abs(float(y.mean()) - 1) < 0.003
+    y.sum().backward()
+    assert torch.equal(x.grad, y)  # the gradient passes the same mask
+    assert dropout(x, 0.1, training=False, method=method) is x
+    torch.manual_seed(0)
+    assert torch.equal(dropout(x, 0.1, training=True, method=method), y)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_in_place_cross_entropy_equals_torch(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    hidden = torch.randn(700, 24, dtype=dtype)
+    weight, bias = torch.randn(1111, 24, dtype=dtype), torch.randn(1111, dtype=dtype)
+    targets = torch.randint(0, 1111, (700,))
+    targets[::7] = IGNORED
+    leaves = [t.requires_grad_() for t in (hidden, weight, bias)]
+    ours = linear_cross_entropy(*leaves, targets)
+    grads = torch.autograd.grad(ours * 0.5, leaves)
+    doubles = [t.detach().double().requires_grad_() for t in leaves]
+    exact = F.cross_entropy(F.linear(*doubles), targets, ignore_index=IGNORED)
+    exact_grads = torch.autograd.grad(exact * 0.5, doubles)
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    assert abs(float(ours - exact) / float(exact)) < tolerance / 10
+    for ours_grad, exact_grad in zip(grads, exact_grads, strict=True):
+        error = (ours_grad.double() - exact_grad).norm() / exact_grad.norm()
+        assert error < tolerance
+
+
+def test_loss_without_any_target_is_zero() -> None:
+    hidden = torch.randn(4, 8, requires_grad=True)
+    loss = linear_cross_entropy(
+        hidden, torch.randn(20, 8), torch.randn(20), torch.full((4,), IGNORED)
+    )
+    loss.backward()
+    assert float(loss) == 0
+    assert float(hidden.grad.abs().sum()) == 0
+
+
+@pytest.mark.parametrize(("vocab_size", "dim"), [(3000, 192), (64_699, 1024)])
+def test_first_loss_is_that_of_a_uniform_guess(vocab_size: int, dim: int) -> None:
+    torch.manual_seed(0)
+    model = XLM(
+        vocab_size=vocab_size, num_languages=2, layers=2, dim=dim, heads=4, init="transformers"
+    ).train()
+    tokens = torch.randint(14, vocab_size, (4, 65))
+    loss = float(model.loss(model(tokens[:, :-1], torch.tensor([[0]])), tokens[:, 1:]))
+    assert abs(loss / math.log(vocab_size) - 1) < 0.05
+
+
+def test_one_batch_again_and_again_is_learnt() -> None:
+    torch.manual_seed(0)
+    model = XLM(
+        vocab_size=300,
+        num_languages=2,
+        layers=2,
+        dim=64,
+        heads=4,
+        dropout=0.0,
+        attention_dropout=0.0,
+    )
+    tokens, language = torch.randint(14, 300, (4, 33)), torch.tensor([[1]])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.0)
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = model.loss(model(tokens[:, :-1], language), tokens[:, 1:])
+        loss.backward()
+        optimizer.step()
+    assert float(loss) < 0.05
