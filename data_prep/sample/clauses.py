@@ -1,8 +1,10 @@
-"""Rules for clauses: who does what to whom, in the four word orders that German and English tell apart.
+"""Rules for clauses: who does what to whom, in the four word orders that German and English tell
+apart.
 
 `Statement` has the finite verb second in German, after the subject or after a fronted adverbial;
-`Subordinate` has it last; `Inverted` and `Question` have it first. English keeps subject, verb, object and
-asks with an auxiliary. `.KIND` is the kind of subject; the `Own` phrases below it agree with it.
+`Subordinate` has it last; `Inverted` and `Question` have it first. English keeps subject, verb,
+object and asks with an auxiliary. `.KIND` is the kind of subject; the `Own` phrases below it agree
+with it.
 """
 
 from dataclasses import dataclass

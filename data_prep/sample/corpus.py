@@ -1,7 +1,8 @@
 """Writes the sample corpus: text files per split and language, with their exact entropy.
 
-Every file draws from a stream of its own, named by split and language, so that the size of train changes no
-byte of the others. The parallel test sentences put one stream of meanings into both languages.
+Every file draws from a stream of its own, named by split and language, so that the size of train
+changes no byte of the others. The parallel test sentences put one stream of meanings into both
+languages.
 """
 
 import math
@@ -39,7 +40,7 @@ class SampleFile:
 
 @dataclass(frozen=True, slots=True)
 class SampleCorpus:
-    """What was written: files[split][language], and the share of long sentences that train holds too."""
+    """What was written; `overlap` is the share of long valid and test sentences found in train."""
 
     files: Mapping[Split, Mapping[Language, SampleFile]]
     parallel: Mapping[Language, Path]

@@ -1,9 +1,10 @@
 """Probability of text, and whether the grammar can say a sentence.
 
-Both read the text alone. The topic of a document is hidden: its probability is the sum over topics of
-P(topic) times the forward sum over all ways to cut the lines into units and derive each unit. The blank line
-that ends a document carries the probability of stopping there. A text is a sequence of documents that
-ends with the first document to reach the wanted size, so nothing else has to be coded.
+Both read the text alone. The topic of a document is hidden: its probability is the sum over topics
+of P(topic) times the forward sum over all ways to cut the lines into units and derive each unit.
+The blank line that ends a document carries the probability of stopping there. A text is a sequence
+of documents that ends with the first document to reach the wanted size, so nothing else has to be
+coded.
 """
 
 import math
@@ -57,7 +58,7 @@ class DocumentScorer:
         return log_sum_exp(total.tolist()) - math.log(self._topics)
 
     def _forward(self, chart: Chart, length: int) -> Vector:
-        """ln P(lines | topic): `before[i]` sums over all runs of units that fill the words up to i."""
+        """ln P(lines | topic); `before[i]` sums over all runs of units that fill words 0 to i."""
         before: dict[int, Vector] = {0: np.zeros(self._topics)}
         for start in range(length):
             if start not in before:

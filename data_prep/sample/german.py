@@ -1,4 +1,6 @@
-"""German word forms: declension of articles, adjectives and nouns; conjugation of weak and strong verbs."""
+"""German word forms: declension of articles, adjectives and nouns; conjugation of weak and strong
+verbs.
+"""
 
 import re
 from dataclasses import dataclass
@@ -9,16 +11,16 @@ _VOWEL_GROUP = re.compile(r"[aeiouäöüy]+", re.IGNORECASE)
 
 # Articles by gender (m, f, n, pl), in the order of CASES.
 DEFINITE = {
-    "m": "der den dem des".split(),
-    "f": "die die der der".split(),
-    "n": "das das dem des".split(),
-    "pl": "die die den der".split(),
+    "m": ["der", "den", "dem", "des"],
+    "f": ["die", "die", "der", "der"],
+    "n": ["das", "das", "dem", "des"],
+    "pl": ["die", "die", "den", "der"],
 }
 DEMONSTRATIVE = {
-    "m": "dieser diesen diesem dieses".split(),
-    "f": "diese diese dieser dieser".split(),
-    "n": "dieses dieses diesem dieses".split(),
-    "pl": "diese diese diesen dieser".split(),
+    "m": ["dieser", "diesen", "diesem", "dieses"],
+    "f": ["diese", "diese", "dieser", "dieser"],
+    "n": ["dieses", "dieses", "diesem", "dieses"],
+    "pl": ["diese", "diese", "diesen", "dieser"],
 }
 _EIN_ENDINGS = {
     "m": ("", "en", "em", "es"),
@@ -94,7 +96,7 @@ class GermanVerb:
         return cls(particle, infinitive, weak, weak + "e", prefix + weak, auxiliary)
 
     def forms(self, tense: str) -> dict[str, str]:
-        """`fin.AGR` at second place, `end` closing the clause, `sub.AGR` closing a subordinate one."""
+        """`fin.AGR` at second place, `end` to close the clause, `sub.AGR` to close a subordinate."""
         finite, end = self._finite(tense)
         forms = {"end": end}
         for agreement, word in finite.items():

@@ -1,9 +1,10 @@
 """A synchronous weighted grammar: one derivation, one yield per language.
 
-A *production* rewrites a symbol into child symbols. Its weights, one integer per topic, belong to the
-meaning; what it looks like is told per language by *yields*: strings in which `$1` stands for child 1 and
-`$1.dat` for child 1 in the form `dat`. Inflection and word order live in the yields alone, so both languages
-share every choice. A lexical child may be named twice in a yield (`$1.fin ... $1.end`: a separable verb).
+A *production* rewrites a symbol into child symbols. Its weights, one integer per topic, belong to
+the meaning; what it looks like is told per language by *yields*: strings in which `$1` stands for
+child 1 and `$1.dat` for child 1 in the form `dat`. Inflection and word order live in the yields
+alone, so both languages share every choice. A lexical child may be named twice in a yield (`$1.fin
+... $1.end`: a separable verb).
 
 Weights are scaled, in integers, to sum to exactly `SCALE` per symbol and topic: a probability is
 `weight / SCALE`, the same on every platform.
@@ -34,7 +35,7 @@ class Production:
     yields: Mapping[Language, Mapping[str, Yield]]
 
     def items(self, language: Language, form: str) -> Yield:
-        """What it is made of in `form`; a production that knows no such form has one for all ('')."""
+        """What it is made of in `form`; one that does not know the form has one for all ('')."""
         forms = self.yields[language]
         return forms[form] if form in forms else forms[""]
 
@@ -72,7 +73,7 @@ class GrammarBuilder:
         de: str | Mapping[str, str],
         en: str | Mapping[str, str],
     ) -> None:
-        """Add `symbol -> children` (names separated by blanks); a weight of one int serves all topics."""
+        """Add `symbol -> children` (names separated by blanks); one weight serves all topics."""
         weights = (weight,) * len(self._topics) if isinstance(weight, int) else tuple(weight)
         yields: dict[Language, dict[str, Yield]] = {"de": _yields(de), "en": _yields(en)}
         production = Production(len(self._weights), symbol, tuple(children.split()), yields)
@@ -102,7 +103,7 @@ class GrammarBuilder:
 
 
 def scale(weights: Sequence[int]) -> list[int]:
-    """Integers in proportion to `weights` that sum to `SCALE`; every positive weight keeps at least 1."""
+    """Integers in proportion to `weights` with the sum `SCALE`; a positive one stays positive."""
     total = sum(weights)
     scaled = [max(weight * SCALE // total, 1) if weight else 0 for weight in weights]
     scaled[scaled.index(max(scaled))] += SCALE - sum(scaled)  # the largest takes the rounding

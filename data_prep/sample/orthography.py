@@ -1,10 +1,11 @@
 """From the grammar's words to a line of text and back; both ways are functions of the words alone.
 
-The words of the grammar are Moses tokens in lower case where the language has them so. Writing a line sets
-the capital at the start of the line and after an opening quotation mark, turns the English `a` before a
-vowel into `an`, and closes up punctuation. Only straight quotation marks are used, and no sentence ends in a
-dot followed by one, since Moses' punctuation rules would rewrite those: the tokens of a written line are
-exactly the words that were written, in both modes (tested), so no two lines share their tokens.
+The words of the grammar are Moses tokens in lower case where the language has them so. Writing a
+line sets the capital at the start of the line and after an opening quotation mark, turns the
+English `a` before a vowel into `an`, and closes up punctuation. Only straight quotation marks are
+used, and no sentence ends in a dot followed by one, since Moses' punctuation rules would rewrite
+those: the tokens of a written line are exactly the words that were written, in both modes (tested),
+so no two lines share their tokens.
 """
 
 import re
@@ -71,7 +72,7 @@ def _article(word: str, following: Sequence[str]) -> str:
 
 
 def line_tokens(line: str) -> list[str]:
-    """The tokens of a line, closed up or not, as Moses' tokeniser finds them in what the grammar can write.
+    """The tokens of a line, closed up or not, as Moses finds them in what the grammar writes.
 
     Where characters are left over the line is none of the grammar's, and is cut at its blanks.
     """

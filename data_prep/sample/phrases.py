@@ -1,7 +1,8 @@
-"""Rules below the clause: names, noun phrases in four cases, pronouns, places, times, numbers, prices.
+"""Rules below the clause: names, noun phrases in four cases, pronouns, places, times, numbers,
+prices.
 
-Symbols carry what agreement needs: `Noun.food.f`, `Phrase.food.sg`, `Subject.m` ... The five kinds of
-subject are m, f (he, she), p (they), i (I) and w (we).
+Symbols carry what agreement needs: `Noun.food.f`, `Phrase.food.sg`, `Subject.m` ... The five kinds
+of subject are m, f (he, she), p (they), i (I) and w (we).
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Draws documents from the grammar and keeps their exact probability.
 
-Only `random.Random(int).getrandbits` is used (the same bits on every platform and Python version), compared
-with integer tables. The probability of a document is summed over its hidden topic.
+Only `random.Random(int).getrandbits` is used (the same bits on every platform and Python version),
+compared with integer tables. The probability of a document is summed over its hidden topic.
 """
 
 import hashlib

@@ -1,10 +1,10 @@
 """Exact probabilities of text: the forward sum over every derivation, from the words alone.
 
-`inside` is the inside algorithm over the synchronous grammar's yields in one language. Its values are
-vectors over topics: P(words | topic). It needs no hidden choice of the generator, sums all derivations of an
-ambiguous string, and is the judge of both the generator's own figures and a model's sentences.
-A lexical child that a yield names more than once (the two halves of a separable verb) is bound at its first
-place and must match the same production at the others.
+`inside` is the inside algorithm over the synchronous grammar's yields in one language. Its values
+are vectors over topics: P(words | topic). It needs no hidden choice of the generator, sums all
+derivations of an ambiguous string, and is the judge of both the generator's own figures and a
+model's sentences. A lexical child that a yield names more than once (the two halves of a separable
+verb) is bound at its first place and must match the same production at the others.
 """
 
 import math
@@ -147,14 +147,14 @@ class Chart:
             return
         chosen = dict(bound).get(child)
         if chosen is not None:
-            end = self._match_words(self._scorer.production(chosen), form, position)
-            if end is not None:
-                yield (end, bound), 1.0
+            matched = self._match_words(self._scorer.production(chosen), form, position)
+            if matched is not None:
+                yield (matched, bound), 1.0
             return
         for option in self._scorer.candidates(symbol, form, self._words(position)):
-            end = self._match_words(option, form, position)
-            if end is not None:
-                yield (end, (*bound, (child, option.number))), self._scorer.probability(option)
+            matched = self._match_words(option, form, position)
+            if matched is not None:
+                yield (matched, (*bound, (child, option.number))), self._scorer.probability(option)
 
     def _match_words(self, production: Production, form: str, position: int) -> int | None:
         for word in self._scorer.items(production, form):

@@ -1,7 +1,7 @@
 """Rules for whole sentences and for units of one to three sentences that share their subject.
 
-A document is a run of units on one topic: after each unit it goes on with the probability
-`CONTINUE / SCALE`. The line break between sentences of a unit is the word NEWLINE.
+A document is a run of units on one topic: after each unit it goes on with the probability `CONTINUE
+/ SCALE`. The line break between sentences of a unit is the word NEWLINE.
 """
 
 import math

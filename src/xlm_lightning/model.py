@@ -164,9 +164,9 @@ class XLM(nn.Module):
     def _initialise(self, init: Initialisation) -> None:
         """Draw the weights; the pad row is zero, norms stay at 1 and 0.
 
-        `original`: embeddings N(0, dim^-0.5), linears U(+-fan_in^-0.5) with their biases. A position
-        then favours its own token so much that the first loss is 13.6 at 6 x 1024, far above
-        ln(64,699) = 11.1. `transformers`: N(0, 2048^-0.5) and N(0, 0.02), which starts at 11.3.
+        `original`: embeddings N(0, dim^-0.5), linears U(+-fan_in^-0.5) with their biases. Each
+        position then favours its own token so much that the first loss is 13.6 at 6 x 1024, far
+        above ln(64,699) = 11.1. `transformers`: N(0, 2048^-0.5) and N(0, 0.02), from 11.3 on.
         """
         dim = self.tokens.embedding_dim
         std = dim**-0.5 if init == "original" else 2048**-0.5

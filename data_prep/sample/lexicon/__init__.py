@@ -70,6 +70,22 @@ def nouns() -> list[Noun]:
         weights = _topical(zipf(rank), topics)
         words = singular.replace("_", " "), (plural or singular + "s").replace("_", " ")
         table.append(Noun(kind, *words, base, gender, german_plural, weights))
+    return table + _compounds()
+
+
+def _compounds() -> list[Noun]:
+    """`Küchentisch`, kitchen table: things whose home is that of the modifier."""
+    entries = list(_entries("compounds.txt"))
+    modifiers = [_columns(entry) for kind, _, entry in entries if kind == "modifier"]
+    table = []
+    for kind, rank, entry in entries:
+        if kind == "head":
+            english, german, _ = _columns(entry)
+            base, gender, plural = german.split()
+            for place, prefix, topics in modifiers:
+                words = f"{place} {english}", f"{place} {english}s", prefix + base.lower(), gender
+                weights = _topical(zipf(rank) // 4, topics)
+                table.append(Noun("thing", *words, prefix + plural.lower(), weights))
     return table
 
 

@@ -1,0 +1,126 @@
+"""From an accepted configuration to the objects of a run: its values become plain arguments."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping, Timer
+from pytorch_lightning.loggers import Logger
+
+from xlm_lightning import schema
+from xlm_lightning.checkpoint import AtomicCheckpointIO, load_model
+from xlm_lightning.data import StreamingDataModule
+from xlm_lightning.errors import UserError
+from xlm_lightning.machine import fastest_precision, uses_gpu
+from xlm_lightning.manifest import Manifest
+from xlm_lightning.model import XLM
+from xlm_lightning.task import CausalLanguageModeling
+
+MONITOR = "valid/mean/perplexity"  # early stopping and the best checkpoint, as in the original
+
+
+def build_data(config: schema.Train) -> StreamingDataModule:
+    trainer, data = config.trainer, config.data
+    return StreamingDataModule(
+        Path(data.dir),
+        batch_size=data.batch_size,
+        stream_length=data.stream_length,
+        alpha=data.alpha,
+        workers=data.workers,
+        seed=config.seed,
+        slots_per_step=_world_size(trainer) * trainer.accumulate_grad_batches,
+        max_valid_tokens=data.max_valid_tokens,
+    )
+
+
+def _world_size(trainer: schema.Trainer) -> int:
+    """Processes of the run, before there is a Trainer to ask."""
+    if isinstance(trainer.devices, list):
+        return len(trainer.devices) * trainer.num_nodes
+    if trainer.devices == "auto":
+        devices = torch.cuda.device_count() if uses_gpu(trainer.accelerator) else 1
+        return max(1, devices) * trainer.num_nodes
+    return int(trainer.devices) * trainer.num_nodes
+
+
+def build_model(options: schema.Model, manifest: Manifest) -> XLM:
+    arguments = asdict(options)
+    init_from = arguments.pop("init_from")
+    model = XLM(vocab_size=manifest.vocab_size, num_languages=len(manifest.languages), **arguments)
+    if init_from is not None:
+        _initialise_from(model, Path(init_from))
+    return model
+
+
+def _initialise_from(model: XLM, path: Path) -> None:
+    source = load_model(path)
+    try:
+        model.load_state_dict(source.model.state_dict())
+    except RuntimeError as error:
+        shapes = {"model": model.arguments, "checkpoint": source.model.arguments}
+        differing = sorted(
+            f"{key} {shapes['model'][key]} / {shapes['checkpoint'][key]}"
+            for key in model.arguments
+            if shapes["model"][key] != shapes["checkpoint"][key]
+        )
+        raise UserError(
+            f"model.init_from={path} has another shape (this model / checkpoint): "
+            f"{', '.join(differing)}"
+        ) from error
+
+
+def build_task(config: schema.Train, model: XLM, manifest: Manifest) -> CausalLanguageModeling:
+    bytes_per_token = {
+        split: {
+            language: manifest.total(split, language, "raw_bytes")
+            / max(1, manifest.total(split, language, "tokens"))
+            for language in manifest.splits[split]
+        }
+        for split in manifest.splits
+    }
+    return CausalLanguageModeling(
+        model,
+        languages=manifest.languages,
+        bytes_per_token=bytes_per_token,
+        optimizer=asdict(config.optimizer),
+        schedule=asdict(config.schedule),
+        stream_length=config.data.stream_length,
+        total_steps=config.trainer.max_steps,
+        seed=config.seed,
+    )
+
+
+def build_stopping(config: schema.Train) -> list[Callback]:
+    callbacks: list[Callback] = []
+    if config.callbacks.early_stopping_patience is not None:
+        patience = config.callbacks.early_stopping_patience
+        callbacks.append(EarlyStopping(MONITOR, patience=patience, mode="min"))
+    if config.trainer.max_time is not None:
+        callbacks.append(Timer(config.trainer.max_time, verbose=False))
+    return callbacks
+
+
+def build_trainer(
+    options: schema.Trainer, folder: Path, *, loggers: list[Logger], callbacks: list[Callback]
+) -> pl.Trainer:
+    arguments = asdict(options)
+    del arguments["max_time"]  # a callback, so that the last checkpoint comes after it
+    asked = schema.PRECISIONS[arguments.pop("precision")]
+    precision = fastest_precision(options.accelerator) if asked == "auto" else asked
+    return pl.Trainer(
+        **arguments,
+        precision=precision,  # type: ignore[arg-type]
+        default_root_dir=folder,
+        max_epochs=-1,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        logger=loggers,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
