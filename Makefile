@@ -10,7 +10,9 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 train: setup ## Prepare the embedded corpus, train on it, evaluate, write sample text (minutes, CPU or GPU)
-	@$(BIN)/xlm-train experiment=sample | $(BIN)/python scripts/show_summary.py
+	@$(BIN)/xlm-train experiment=sample > $(VENV)/summary.json
+	@echo
+	@$(BIN)/python -c 'import json; print(json.load(open("$(VENV)/summary.json"))["run_dir"])'
 
 test: setup ## Run the test suite (minutes)
 	@$(BIN)/python -m pytest -m "not slow"

@@ -76,6 +76,9 @@ def fetch_text(url: str, patience: Patience) -> str:
         try:
             with _open(url, {}, patience) as response:
                 content = _read(response, MAX_LISTING_BYTES)
+                total = _version(response)["total"]
+            if total is not None and len(content) < min(total, MAX_LISTING_BYTES):
+                raise _TryAgainError(f"broke off after {len(content)} of {total} bytes")
             return content.decode("utf-8", errors="replace")
         except _TryAgainError as error:
             waits.pause(url, error)

@@ -25,6 +25,10 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
+class WorkerKilledError(UserError):
+    """A worker process ended by itself: nothing is wrong with the data."""
+
+
 class Workers:
     """Runs a function over tasks; `executor` is None when all happens in this process."""
 
@@ -47,7 +51,7 @@ class Workers:
             while waiting:
                 yield waiting.popleft().result()
         except BrokenProcessPool as error:
-            raise UserError(
+            raise WorkerKilledError(
                 "a worker process was killed (out of memory?); run the same command again, with "
                 "fewer workers if it recurs: finished shards are kept"
             ) from error

@@ -38,6 +38,8 @@ UNREADABLE = (
 )
 MAGIC = {b"\x1f\x8b": ".gz", b"\xfd7zXZ": ".xz", b"BZh": ".bz2", b"\x28\xb5\x2f\xfd": ".zst"}
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+NOT_TEXT = bytes(range(33)) + b"\x7f" + BYTE_ORDER_MARK
+HEAD_BYTES = 1 << 16
 CHUNK_BYTES = 1 << 20
 MAX_LINE_BYTES = 1 << 26  # a longer "line" is no text with a sentence a line; it would fill memory
 ZSTD_INPUT_BYTES = 4096  # one RLE block of 4 bytes gives 128 kB: small steps bound the output
@@ -135,7 +137,7 @@ def sha256_of(path: Path) -> str:
 
 
 def check_readable(path: Path, key: str) -> None:
-    """Raise `UserError` unless `path` is a regular, non-empty file in a compression we read."""
+    """Raise `UserError` unless `path` is a regular file that begins like text we can read."""
     if path.is_dir():
         raise UserError(f"{key}={path} is a folder; name the text file in it")
     if not path.exists():
@@ -158,6 +160,10 @@ def check_readable(path: Path, key: str) -> None:
         for magic, suffix in MAGIC.items():
             if start.startswith(magic):
                 raise UserError(f"{key}={path} is compressed; rename it to {path.name}{suffix}")
+    with closing(HashedFile(path)) as source, naming_damage(path):
+        head = open_text(path, source).read(HEAD_BYTES)
+    if len(head) < HEAD_BYTES and not head.strip(NOT_TEXT):
+        raise UserError(f"{key}={path} holds no words")
 
 
 def open_text(path: Path, source: HashedFile) -> IO[bytes]:

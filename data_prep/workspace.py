@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from data_prep.inputs import SPLITS
+from data_prep.pool import WorkerKilledError
 from data_prep.progress import note
 from xlm_lightning.atomic import TEMPORARY_PREFIX
 from xlm_lightning.errors import UserError
@@ -29,8 +30,8 @@ NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
 def workspace(out: Path) -> Iterator[Path]:
     """The locked `.work` folder of `out`.
 
-    A `UserError` before the first finished shard leaves nothing behind; later ones, crashes and
-    kills leave what is needed to go on.
+    A `UserError` leaves nothing behind, unless some text has two finished shards already: that is
+    work worth keeping. Crashes and kills leave what is needed to go on.
     """
     _check_ours(out)
     existed = out.exists()
@@ -45,8 +46,8 @@ def workspace(out: Path) -> Iterator[Path]:
             partial.unlink()
         try:
             yield work
-        except UserError:
-            if any(any(work.glob(f"{split}/*.json")) for split in SPLITS):
+        except UserError as error:
+            if isinstance(error, WorkerKilledError) or any(work.glob("*/*-00001.json")):
                 note(f"finished shards are kept in {out}: the next run goes on from there")
             else:
                 _discard(out, remove_folder=not existed)

@@ -96,7 +96,7 @@ class GermanVerb:
         return cls(particle, infinitive, weak, weak + "e", prefix + weak, auxiliary)
 
     def forms(self, tense: str) -> dict[str, str]:
-        """`fin.AGR` at second place, `end` to close the clause, `sub.AGR` to close a subordinate."""
+        """`fin.AGR` at second place, `end` closing a clause, `sub.AGR` closing a subordinate."""
         finite, end = self._finite(tense)
         forms = {"end": end}
         for agreement, word in finite.items():

@@ -17,9 +17,7 @@ from xlm_lightning.errors import UserError
 from xlm_lightning.machine import fastest_precision, uses_gpu
 from xlm_lightning.manifest import Manifest
 from xlm_lightning.model import XLM
-from xlm_lightning.task import CausalLanguageModeling
-
-MONITOR = "valid/mean/perplexity"  # early stopping and the best checkpoint, as in the original
+from xlm_lightning.task import MONITOR, CausalLanguageModeling
 
 
 def build_data(config: schema.Train) -> StreamingDataModule:

@@ -1,4 +1,4 @@
-"""`metrics.csv`: every logged figure of a run, one row a step, in a file that survives restarts."""
+"""`metrics.csv`: every logged figure of a run, in a file that survives restarts."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
@@ -14,6 +15,8 @@ from xlm_lightning.checkpoint import MODEL_KEY
 from xlm_lightning.model import XLM
 from xlm_lightning.optim import build_optimizer, learning_rate
 from xlm_lightning.perplexity import empty_sums, score, summarise
+
+MONITOR = "valid/mean/perplexity"  # early stopping and the best checkpoint, as in the original
 
 
 class CausalLanguageModeling(pl.LightningModule):
@@ -121,10 +124,17 @@ class CausalLanguageModeling(pl.LightningModule):
         sums = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
         assert isinstance(sums, Tensor)
         self.results = summarise(sums, self.languages, self.bytes_per_token[split])
-        for language, figures in self.results.items():
-            for name in ("perplexity", "accuracy", "bits_per_byte"):
-                if name in figures:
-                    self.log(f"{split}/{language}/{name}", figures[name], rank_zero_only=False)
+        # Lightning's own logging would name the step before, in fp32; callbacks watch the mean.
+        self.log(MONITOR, self.results["mean"]["perplexity"], logger=False)
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            figures = {
+                f"{split}/{language}/{name}": row[name]
+                for language, row in self.results.items()
+                for name in ("perplexity", "accuracy", "bits_per_byte")
+                if name in row
+            }
+            for logger in self.trainer.loggers:
+                logger.log_metrics(figures, step=self.trainer.global_step)
 
 
 def mix(seed: int, number: int) -> int:

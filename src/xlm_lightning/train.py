@@ -17,7 +17,6 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from xlm_lightning import schema
 from xlm_lightning.assembly import (
-    MONITOR,
     build_data,
     build_model,
     build_stopping,
@@ -30,12 +29,15 @@ from xlm_lightning.callbacks.progress import Progress
 from xlm_lightning.callbacks.samples import Samples
 from xlm_lightning.callbacks.stop_signals import StopSignals
 from xlm_lightning.checkpoint import CHECKPOINTS, LAST, model_weights, read_checkpoint
+from xlm_lightning.closing import closing_lines, grammatical_shares, write_sentences
 from xlm_lightning.data import StreamingDataModule
 from xlm_lightning.errors import UserError
 from xlm_lightning.loggers import build_loggers
 from xlm_lightning.machine import keep_freed_memory, uses_gpu
+from xlm_lightning.model import XLM
 from xlm_lightning.run_folder import RunFolder, provenance, weights_sha256
-from xlm_lightning.task import CausalLanguageModeling
+from xlm_lightning.task import MONITOR, CausalLanguageModeling
+from xlm_lightning.text.pipeline import TextPipeline
 
 
 def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
@@ -102,6 +104,8 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
     }
     if signals.received is None:
         summary |= _evaluate(trainer, task, data, best.best_model_path)
+        if trainer.is_global_zero:
+            summary |= _close(summary, model, pipelines, data)
     if trainer.is_global_zero:
         run.write_summary(summary)
     if signals.received is not None:
@@ -156,6 +160,23 @@ def _evaluate(
     if data.manifest.limit:
         results["limit"] = data.manifest.limit["valid"]
     return results
+
+
+def _close(
+    summary: dict[str, Any],
+    model: XLM,
+    pipelines: dict[str, TextPipeline],
+    data: StreamingDataModule,
+) -> dict[str, Any]:
+    """Print the figures and some text of the model's own; return the share that is grammatical."""
+    sentences = write_sentences(model, pipelines, seed=summary["seed"])
+    shares = grammatical_shares(sentences, pipelines, data.manifest)
+    added = {"grammatical": shares} if shares else {}
+    texts = {
+        name: [pipelines[name].decode(ids) for ids in rows] for name, rows in sentences.items()
+    }
+    print("\n".join(closing_lines({**summary, **added}, texts)), file=sys.stderr)
+    return added
 
 
 def _say_how_to_resume(command: Sequence[str], run: RunFolder) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_text, tree  # of this folder
+from small_preparation import make_text, tree
 
 from data_prep import learning, publishing, workspace
 from data_prep.verify import verify

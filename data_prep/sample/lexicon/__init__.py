@@ -57,7 +57,7 @@ class Name:
 
 def zipf(rank: int) -> int:
     """Weight of the word at `rank` (from 0): long-tailed, yet the rarest stays learnable."""
-    return 6000 // (rank + 4)
+    return 12_000 // (rank + 1)
 
 
 def nouns() -> list[Noun]:

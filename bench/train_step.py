@@ -1,0 +1,200 @@
+"""Training step beside transformers' XLM: tokens per second, alternately in one process.
+
+    python bench/train_step.py [--rounds 6] [--shapes small,published] [--precisions bf16,fp32]
+
+Both models have the same shape, dropout 0.1 / 0.1, the same fused AdamW, the same batch and the
+same memory allocator settings (`keep_freed_memory`, which speeds up both). Prints the ratio of
+medians as one JSON object a line, and at the end what Lightning's loop adds to a plain one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader
+
+from xlm_lightning.machine import keep_freed_memory
+from xlm_lightning.model import XLM
+
+SHAPES = {  # layers, dim, vocabulary, batch
+    "small": (4, 256, 8192, 16),
+    "published": (6, 1024, 64_699, 2),
+}
+TIME = 256
+Step = Callable[[], None]
+
+
+def our_step(layers: int, dim: int, vocab_size: int, tokens: torch.Tensor, bf16: bool) -> Step:
+    model = XLM(vocab_size=vocab_size, num_languages=2, layers=layers, dim=dim, heads=8).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    language = torch.tensor([[0]])
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = model.loss(model(tokens[:, :-1], language), tokens[:, 1:])
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def their_step(layers: int, dim: int, vocab_size: int, tokens: torch.Tensor, bf16: bool) -> Step:
+    from transformers import XLMConfig, XLMWithLMHeadModel
+
+    config = XLMConfig(
+        vocab_size=vocab_size,
+        emb_dim=dim,
+        n_layers=layers,
+        n_heads=8,
+        causal=True,
+        n_langs=2,
+        dropout=0.1,
+        attention_dropout=0.1,
+        max_position_embeddings=512,
+    )
+    model = XLMWithLMHeadModel(config).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    languages = torch.zeros_like(tokens)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            logits = model(tokens, langs=languages).logits
+            loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def compare(name: str, precision: str, rounds: int) -> dict[str, Any]:
+    """Interleave the two and take the medians, so that a busy moment hits both."""
+    layers, dim, vocab_size, batch = SHAPES[name]
+    torch.manual_seed(0)
+    tokens = torch.randint(14, vocab_size, (batch, TIME))
+    steps = [
+        make(layers, dim, vocab_size, tokens, precision == "bf16")
+        for make in (our_step, their_step)
+    ]
+    seconds: list[list[float]] = [[], []]
+    for round_ in range(rounds + 1):
+        for index, step in enumerate(steps):
+            started = time.perf_counter()
+            step()
+            if round_:  # the first one allocates
+                seconds[index].append(time.perf_counter() - started)
+    ours, peer = (batch * TIME / statistics.median(values) for values in seconds)
+    return {
+        "name": f"train_step {name} {layers}x{dim}x{vocab_size} batch {batch}x{TIME} {precision}",
+        "ours": round(ours, 1),
+        "peer": round(peer, 1),
+        "peer_name": f"transformers XLMWithLMHeadModel, {precision}",
+        "ratio": round(ours / peer, 3),
+        "unit": "tokens/s",
+        "threads": torch.get_num_threads(),
+    }
+
+
+def loop_overhead(folder: Path, steps: int = 400) -> dict[str, Any]:
+    """Milliseconds a step of xlm-train's loop, callbacks and logging included, over a plain loop.
+
+    The model is tiny, so that the loop shows; both train the same one on the same batches.
+    """
+    import pytorch_lightning as pl
+
+    from xlm_lightning.callbacks.figures import TrainingFigures
+    from xlm_lightning.callbacks.progress import Progress
+    from xlm_lightning.callbacks.stop_signals import StopSignals
+    from xlm_lightning.metrics_csv import MetricsCsv
+    from xlm_lightning.task import CausalLanguageModeling
+
+    batch = {"tokens": torch.randint(14, 100, (2, 16)), "language": 0, "slot": 0}
+
+    def new_task() -> CausalLanguageModeling:
+        return CausalLanguageModeling(
+            XLM(vocab_size=100, num_languages=2, layers=1, dim=16, heads=2),
+            languages=["de", "en"],
+            bytes_per_token={},
+            optimizer={
+                "name": "adam",
+                "lr": 1e-4,
+                "betas": (0.9, 0.999),
+                "eps": 1e-8,
+                "weight_decay": 0.0,
+            },
+            schedule={"name": "constant", "warmup_steps": 0, "min_lr": 0.0},
+            stream_length=16,
+            total_steps=steps,
+            seed=0,
+        )
+
+    def plain() -> float:
+        task = new_task()
+        configured: Any = task.configure_optimizers()
+        optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+        started = time.perf_counter()
+        for _ in range(steps):
+            loss = task.training_step(batch, 0)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(task.parameters(), 5.0)
+            optimizer.step()
+            scheduler.step()
+        return time.perf_counter() - started
+
+    def lightning(run: Path) -> float:
+        figures = TrainingFigures(20)
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            max_steps=steps,
+            max_epochs=-1,
+            gradient_clip_val=5.0,
+            logger=[MetricsCsv(run / "metrics.csv")],
+            callbacks=[figures, StopSignals(), Progress(figures, 1.0)],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+        )
+        loader = DataLoader([batch] * steps, batch_size=None)  # type: ignore[arg-type]
+        trainer.fit(new_task(), loader)
+        return figures.seconds
+
+    figures = [(lightning(folder / str(i)), plain()) for i in range(4)]
+    ours, peer = (1000 * min(column) / steps for column in zip(*figures, strict=True))
+    return {
+        "name": "train_step loop",
+        "ours": round(ours, 3),
+        "peer": round(peer, 3),
+        "peer_name": "a plain torch loop over the same model",
+        "ratio": round(peer / ours, 3),
+        "unit": "ms/step",
+        "overhead_ms": round(ours - peer, 3),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--shapes", default="small,published")
+    parser.add_argument("--precisions", default="bf16,fp32")
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    for name in arguments.shapes.split(","):
+        for precision in arguments.precisions.split(","):
+            print(json.dumps(compare(name, precision, arguments.rounds)), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(loop_overhead(Path(folder))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

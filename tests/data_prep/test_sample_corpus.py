@@ -1,0 +1,120 @@
+"""The sample corpus as files: the same bytes everywhere, splits of their own, true counts."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from data_prep.sample import SampleCorpus, log_probability, write_sample
+from data_prep.sample.grammar import LANGUAGES
+
+GOLDEN = {}
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> SampleCorpus:
+    return write_sample(tmp_path_factory.mktemp("sample"), megabytes=0.3, seed=1)
+
+
+def test_golden_bytes(corpus: SampleCorpus):
+    """Whatever the platform and the Python version. A change of the grammar changes its version."""
+    assert corpus.grammar_version == 1
+    paths = [file.path for split in corpus.files.values() for file in split.values()]
+    found = {path.name: sha256(path)[:16] for path in (*paths, *corpus.parallel.values())}
+    assert found == GOLDEN
+
+
+def test_counts_describe_the_files(corpus: SampleCorpus):
+    for files in corpus.files.values():
+        for file in files.values():
+            text = file.path.read_text(encoding="utf-8")
+            assert file.bytes == file.path.stat().st_size
+            assert file.lines == text.count("\n")
+            assert file.documents == text.count("\n\n")
+            assert text.endswith(".\n\n")
+            assert "\n\n\n" not in text
+            assert 0.4 < file.nll_nats / file.bytes < 0.65
+
+
+def test_train_has_the_wanted_size(corpus: SampleCorpus):
+    for file in corpus.files["train"].values():
+        assert 300_000 <= file.bytes < 305_000
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_nll_is_that_of_the_text(corpus: SampleCorpus, language):
+    """The scorer reads the first documents of valid; the generator's figure covers the file."""
+    file = corpus.files["valid"][language]
+    lines = file.path.read_text(encoding="utf-8").split("\n")[:-1]
+    size = [i for i, line in enumerate(lines) if not line][39] + 1
+    nats = -log_probability(lines[:size], language)
+    bytes_read = sum(len(line.encode()) + 1 for line in lines[:size])
+    assert nats / bytes_read == pytest.approx(file.nll_nats / file.bytes, rel=0.08)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_nll_of_whole_files_is_recomputed(corpus: SampleCorpus, language):
+    for split in ("valid", "test"):
+        file = corpus.files[split][language]
+        lines = file.path.read_text(encoding="utf-8").split("\n")[:-1]
+        assert -log_probability(lines, language) == pytest.approx(file.nll_nats, rel=1e-9)
+
+
+def test_size_of_train_and_workers_leave_the_other_files_alone(
+    corpus: SampleCorpus, tmp_path: Path
+):
+    small = write_sample(tmp_path, megabytes=0.01, seed=1, workers=1)
+    for split in ("valid", "test"):
+        for language in LANGUAGES:
+            ours, theirs = corpus.files[split][language], small.files[split][language]
+            assert sha256(ours.path) == sha256(theirs.path)
+            assert ours.nll_nats == theirs.nll_nats
+    for language in LANGUAGES:
+        start = small.files["train"][language].path.read_bytes()
+        assert corpus.files["train"][language].path.read_bytes().startswith(start)
+
+
+def test_seeds_and_splits_differ(corpus: SampleCorpus, tmp_path: Path):
+    other = write_sample(tmp_path, megabytes=0.01, seed=2, workers=1)
+    for written in (corpus, other):
+        files = [file.path for split in written.files.values() for file in split.values()]
+        assert len({path.read_bytes()[:2000] for path in files}) == len(files)
+    ours, theirs = (one.files["valid"]["de"].path for one in (corpus, other))
+    assert ours.read_bytes()[:2000] != theirs.read_bytes()[:2000]
+
+
+def test_parallel_sentences_line_up(corpus: SampleCorpus):
+    lines = {
+        language: corpus.parallel[language].read_text(encoding="utf-8").split("\n")[:-1]
+        for language in LANGUAGES
+    }
+    assert len(lines["de"]) == len(lines["en"]) > 3000
+    assert all(lines["de"])
+    assert all(lines["en"])
+    for name in ("Anna", "Peter", "Berlin"):
+        places = [
+            {number for number, line in enumerate(lines[language]) if name in line}
+            for language in LANGUAGES
+        ]
+        assert len(places[0]) > 20
+        assert places[0] == places[1]
+
+
+def test_overlap_counts_long_sentences_of_train(corpus: SampleCorpus):
+    train = {
+        language: set(corpus.files["train"][language].path.read_text(encoding="utf-8").split("\n"))
+        for language in LANGUAGES
+    }
+    for split in ("valid", "test"):
+        for language in LANGUAGES:
+            text = corpus.files[split][language].path.read_text(encoding="utf-8")
+            long = [line for line in text.split("\n") if len(line.split()) > 10]
+            assert len(long) > 500
+            share = sum(line in train[language] for line in long) / len(long)
+            assert corpus.overlap[split][language] == share
+            assert share < 0.01
