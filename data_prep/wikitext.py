@@ -1,7 +1,7 @@
 """Wikitext to plain paragraphs, one a line: templates, tables, references, links, headings go.
 
-Written here rather than taken from mwparserfromhell, which builds a tree of the whole page: we
-need no tree, only the prose, and a dump has 100 GB of it. As in WikiExtractor, whose output the
+Written here rather than taken from mwparserfromhell, which builds a tree of the whole page where
+only the prose is wanted: measured 20 MB/s here, 2 MB/s there (0.7.2), and a dump has 100 GB. As in WikiExtractor, whose output the
 original trained on, lists and headings are left out. Every step passes over the text once, also
 when its brackets do not match.
 """
@@ -42,7 +42,8 @@ _EMPHASIS = re.compile(r"'{2,}")
 _SWITCH = re.compile(r"__[A-Z]{3,}__")
 _INTERLANGUAGE = re.compile(r"[a-z]{2,3}(?:-[a-z]+)*:\S")
 _EMPTY_BRACKETS = re.compile(r"\((?:[\s,;:/–-]|&nbsp;)*\)")
-_SPACE_BEFORE_MARK = re.compile(r"[^\S\n]+([,.;:!?)](?:\s|$))")
+_SPACE_BEFORE_MARK = re.compile(r" ([,.;:!?)])(?= |$)")
+_COMMAS = re.compile(r",(?: ?,)+")
 _LEADING_MARK = re.compile(r"\([\s,;]+")
 _NO_PROSE = ("=", "*", "#", ":", ";", "|", "!", "{", "}", "----")
 
@@ -150,4 +151,5 @@ def _label(content: str, dropped_namespaces: AbstractSet[str]) -> str:
 def _tidied(line: str) -> str:
     """Close the gaps that templates leave: `Bern ( ; ) is` becomes `Bern is`."""
     line = _LEADING_MARK.sub("(", _EMPTY_BRACKETS.sub("", line))
-    return " ".join(_SPACE_BEFORE_MARK.sub(r"\1", line).split())
+    line = " ".join(line.split())  # before the rule below, whose time depends on runs of spaces
+    return _COMMAS.sub(",", _SPACE_BEFORE_MARK.sub(r"\1", line))

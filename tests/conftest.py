@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from commands import run
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPORA = ROOT.parent / "shared" / "corpora"
@@ -16,3 +17,11 @@ def corpora() -> Path:
     if not CORPORA.is_dir():
         pytest.skip("the real corpora are not beside this checkout")
     return CORPORA
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny sample corpus, prepared once by the real command."""
+    folder = tmp_path_factory.mktemp("prepared") / "tiny"
+    run("xlm-prepare", "corpus=sample_tiny", f"out={folder}", cwd=folder.parent).expect()
+    return folder

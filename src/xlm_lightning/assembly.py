@@ -31,6 +31,7 @@ def build_data(config: schema.Train) -> StreamingDataModule:
         seed=config.seed,
         slots_per_step=_world_size(trainer) * trainer.accumulate_grad_batches,
         max_valid_tokens=data.max_valid_tokens,
+        overfit_slots=data.overfit_slots,
     )
 
 
@@ -104,6 +105,11 @@ def build_stopping(config: schema.Train) -> list[Callback]:
 def build_trainer(
     options: schema.Trainer, folder: Path, *, loggers: list[Logger], callbacks: list[Callback]
 ) -> pl.Trainer:
+    if options.accelerator == "gpu" and not torch.cuda.is_available():
+        raise UserError(
+            "trainer.accelerator=gpu: torch finds no GPU on this machine; "
+            "say trainer.accelerator=cpu (and trainer.devices=1), or install a CUDA build of torch"
+        )
     arguments = asdict(options)
     del arguments["max_time"]  # a callback, so that the last checkpoint comes after it
     asked = schema.PRECISIONS[arguments.pop("precision")]

@@ -30,6 +30,8 @@ EVALUATE = Command("evaluate", schema.Evaluate)
 GENERATE = Command("generate", schema.Generate)
 
 Result = dict[str, Any]
+# JSON leaves these alone, but many readers of "the last line" break lines there.
+_LINE_BREAKS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
 
 
 def train() -> NoReturn:
@@ -106,7 +108,8 @@ def _report(result: Result) -> int:
     """Print the result, the last line on stdout; return the exit code it asks for."""
     code = int(result.pop("exit_code", 0))
     if _is_main_process():
-        print(json.dumps(result, ensure_ascii=False), flush=True)
+        line = json.dumps(result, ensure_ascii=False).translate(_LINE_BREAKS)
+        print(line, flush=True)
     return code
 
 

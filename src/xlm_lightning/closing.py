@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -45,7 +45,7 @@ def grammatical_shares(
     from data_prep.sample import accepts  # the only corpus that has a grammar
 
     return {
-        language: sum(accepts(pipelines[language].decode(ids), language) for ids in rows)
+        language: sum(accepts(pipelines[language].decode(ids), cast(Any, language)) for ids in rows)
         / len(rows)
         for language, rows in sentences.items()
     }

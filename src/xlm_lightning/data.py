@@ -52,11 +52,13 @@ class StreamingDataModule(pl.LightningDataModule):
         seed: int,
         slots_per_step: int,
         max_valid_tokens: int | None = None,
+        overfit_slots: int | None = None,
     ) -> None:
         """Read and check the manifest of `folder`; `UserError` when it is not whole.
 
         `slots_per_step` (ranks x accumulation) must stay the same when a run is resumed on another
-        number of ranks. `max_valid_tokens` limits validation during training, per language.
+        number of ranks. `max_valid_tokens` limits validation during training, per language;
+        `overfit_slots` trains on the first so many micro-batches for ever.
         """
         super().__init__()
         self.folder = folder
@@ -68,6 +70,7 @@ class StreamingDataModule(pl.LightningDataModule):
         self.seed = seed
         self.slots_per_step = slots_per_step
         self.max_valid_tokens = max_valid_tokens
+        self.overfit_slots = overfit_slots
         self.slot = 0  # consumed by all ranks; the next one to train on
 
     @cached_property
@@ -104,7 +107,7 @@ class StreamingDataModule(pl.LightningDataModule):
         trainer = self._trainer
         steps = trainer.max_steps
         return TrainLoader(
-            SlotBatches(self.plan, self.train_shards),
+            SlotBatches(self.plan, self.train_shards, self.overfit_slots),
             lambda: self.slot,
             rank=trainer.global_rank,
             world_size=trainer.world_size,

@@ -83,9 +83,10 @@ class Model:
     attention_dropout: Fraction
     max_positions: Positive
     init_from: Annotated[str | None, NotEmpty(), Existing("checkpoint"), Verbatim()]  # weights only
-    attention: Annotated[str, OneOf("auto", "eager", "sdpa")]
+    attention: Annotated[str, OneOf("auto", "strips", "sdpa")]
     dropout_method: Annotated[str, OneOf("auto", "torch", "byte_mask")]
     gradient_checkpointing: bool
+    init: Annotated[str, OneOf("original", "transformers")]
 
 
 @dataclass

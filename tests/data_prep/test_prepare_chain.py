@@ -21,12 +21,6 @@ from xlm_lightning.text.pipeline import TextPipeline
 from xlm_lightning.text.vocabulary import EOS, PAD, Vocabulary
 
 
-@pytest.fixture
-def prepared(tmp_path, files, prepare_small) -> Path:
-    prepare_small(tmp_path / "out", files)
-    return tmp_path / "out"
-
-
 def pipeline(folder: Path, language: str = "de") -> TextPipeline:
     return TextPipeline(
         language,

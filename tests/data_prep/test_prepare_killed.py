@@ -17,7 +17,7 @@ from small_preparation import arguments, make_text, tree
 from data_prep.verify import verify
 
 PROGRAM = Path(__file__).with_name("prepare_process.py")
-PIECES = 30
+PIECES = 20
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks into /proc")
 

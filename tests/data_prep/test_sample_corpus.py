@@ -8,7 +8,16 @@ import pytest
 from data_prep.sample import SampleCorpus, log_probability, write_sample
 from data_prep.sample.grammar import LANGUAGES
 
-GOLDEN = {}
+GOLDEN = {  # the first 16 digits of sha256
+    "parallel.test.de.txt": "13b32f90570a3d04",
+    "parallel.test.en.txt": "d60550375d43741e",
+    "test.de.txt": "d572f70cf151b56b",
+    "test.en.txt": "7790b2a717ecd16c",
+    "train.de.txt": "b3a61d975a1c88ce",
+    "train.en.txt": "838ee361c43103ef",
+    "valid.de.txt": "841bb10c85bf90af",
+    "valid.en.txt": "66bee52dbc935db1",
+}
 
 
 def sha256(path: Path) -> str:

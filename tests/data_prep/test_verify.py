@@ -17,9 +17,8 @@ from xlm_lightning.manifest import Manifest
 
 
 @pytest.fixture
-def folder(tmp_path, files, prepare_small) -> Path:
-    prepare_small(tmp_path / "out", files)
-    return tmp_path / "out"
+def folder(prepared: Path) -> Path:
+    return prepared
 
 
 def change_shard(folder: Path, split: str, what: str, value: object) -> None:

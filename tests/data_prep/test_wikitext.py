@@ -24,7 +24,7 @@ NAMESPACES = frozenset({"bestand"})
         ("<!-- hidden\n-->A &amp; b&nbsp;c &lt;.", ["A & b c <."]),
         ("{{Infobox|a={{b|{{c}}}}|d=[[e]]}}Text {{lang|fr|x}}here.", ["Text here."]),
         ("{| class=x\n| cell {{t|}}\n|-\n| {|\n| inner\n|}\n|}\nText.", ["Text."]),
-        ("Bern ({{IPA|x}}; {{y}}) is, {{z}}, old.", ["Bern is, , old."]),
+        ("Bern ({{IPA|x}}; {{y}}) is, {{z}}, old.", ["Bern is, old."]),
         ("Bern ({{IPA|x}}, a town) .", ["Bern (a town)."]),
         ("See [https://a.b/c the page] and [//x.y] and https://z.", None),
         ('A<br/>b <b>c</b> <span class="x">d</span> 1 < 2.', ["A b c d 1 < 2."]),

@@ -30,13 +30,15 @@ class TrainBatch(TypedDict):
 class SlotBatches(Dataset[TrainBatch]):
     """Slot number -> micro-batch."""
 
-    def __init__(self, plan: Plan, shards: TokenShards) -> None:
+    def __init__(self, plan: Plan, shards: TokenShards, overfit_slots: int | None = None) -> None:
+        """`overfit_slots`: the first so many slots of the plan again and again, to debug a model."""
         self._plan = plan
         self._shards = shards
+        self._overfit_slots = overfit_slots
 
     def __getitem__(self, number: int) -> TrainBatch:
         """Read the blocks of slot `number`."""
-        slot = self._plan.slot(number)
+        slot = self._plan.slot(number % self._overfit_slots if self._overfit_slots else number)
         tokens = self._shards.read(slot.language, slot.shard, slot.block)
         return {"tokens": torch.from_numpy(tokens), "language": slot.language, "slot": number}
 
