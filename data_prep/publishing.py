@@ -43,15 +43,7 @@ def publish(
     corpus: Corpus,
 ) -> None:
     """Make `out` a prepared folder. Raises `UserError` when a language came out empty."""
-    splits: dict[str, dict[str, list[Shard]]] = {}
-    anomalies: dict[str, dict[str, dict[str, int]]] = {}
-    for split, languages in files.items():
-        for language in languages:
-            own = [r for r in results if (r.split, r.language) == (split, language)]
-            splits.setdefault(split, {})[language] = _shards(f"corpus.{split}.{language}", own)
-            counts = {name: sum(r.anomalies[name] for r in own) for name in ANOMALIES}
-            anomalies.setdefault(split, {})[language] = counts
-            _tell_anomalies(split, language, counts)
+    splits, anomalies = _gather(files, results)
     manifest = Manifest(
         vocab_size=len(Vocabulary.load(text_model.vocabulary)),
         vocab_sha256=text_model.vocab_sha256,
@@ -106,7 +98,10 @@ def is_finished(out: Path, settings: Settings, inputs: Inputs) -> bool:
         return False
     if not (out / INPUTS_NAME).is_file():
         raise UserError(f"{out} already holds a prepared corpus of unknown origin; {WAY_OUT}")
-    Manifest.load(out)
+    try:
+        Manifest.load(out)
+    except UserError as error:
+        raise UserError(f"{error}: {WAY_OUT}") from error
     known = json.loads((out / INPUTS_NAME).read_bytes())
     wanted = settings.described()
     for key in [*wanted, *known["settings"]]:
@@ -137,6 +132,22 @@ def result_of(out: Path, seconds: float) -> dict[str, Any]:
             for language, shards in languages.items()
         }
     return result
+
+
+def _gather(
+    files: Mapping[str, Mapping[str, object]], results: Sequence[ShardResult]
+) -> tuple[dict[str, dict[str, list[Shard]]], dict[str, dict[str, dict[str, int]]]]:
+    """Shards and counts of anomalies by split and language."""
+    splits: dict[str, dict[str, list[Shard]]] = {}
+    anomalies: dict[str, dict[str, dict[str, int]]] = {}
+    for split, languages in files.items():
+        for language in languages:
+            own = [r for r in results if (r.split, r.language) == (split, language)]
+            splits.setdefault(split, {})[language] = _shards(f"corpus.{split}.{language}", own)
+            counts = {name: sum(r.anomalies[name] for r in own) for name in ANOMALIES}
+            anomalies.setdefault(split, {})[language] = counts
+            _tell_anomalies(split, language, counts)
+    return splits, anomalies
 
 
 def _shards(key: str, results: Sequence[ShardResult]) -> list[Shard]:

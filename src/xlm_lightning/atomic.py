@@ -26,7 +26,7 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
         _fsync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)

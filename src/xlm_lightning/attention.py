@@ -18,7 +18,6 @@ from xlm_lightning.dropout import (
     byte_threshold,
     keep_mask,
     random_bytes,
-    uses_byte_mask,
 )
 
 AttentionMethod = Literal["auto", "sdpa", "strips"]
@@ -37,12 +36,12 @@ def causal_attention(
     """Attend from each position to itself and those before it.
 
     All tensors are (batch, heads, time, head_dim). `dropout` is the probability on the attention
-    weights (0 outside training). `auto` takes the strips only where they pay: on a CPU with
-    dropout.
+    weights (0 outside training). `auto` takes the strips where they pay on a CPU: with dropout, and
+    in bf16, where forward and backward take a third to a half of the fused kernel's time (measured
+    at 128 and 256 tokens; without dropout in fp32 the fused kernel is 1.1 times faster).
     """
-    if method == "strips" or (
-        method == "auto" and dropout > 0 and uses_byte_mask(dropout_method, queries)
-    ):
+    pays = queries.device.type == "cpu" and (dropout > 0 or queries.dtype == torch.bfloat16)
+    if method == "strips" or (method == "auto" and pays and dropout_method != "torch"):
         attend: Any = _StripAttention.apply  # torch leaves it untyped
         context: Tensor = attend(queries, keys, values, dropout)
         return context

@@ -82,7 +82,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     """Read one of our checkpoint files, plain containers and tensors only."""
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else "it ends too early"
         raise UserError(f"checkpoint {file} cannot be read ({reason}); take another one") from error
     if not isinstance(checkpoint, dict) or MODEL_KEY not in checkpoint:

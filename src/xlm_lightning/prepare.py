@@ -48,7 +48,7 @@ def prepare(config: Prepare) -> dict[str, Any]:
         shard_megabytes=config.shard_megabytes,
         invalid_utf8=cast(Any, config.invalid_utf8),
         max_word_length=config.max_word_length,
-        corpus={**asdict(config.corpus), **raw.facts},
+        corpus={**_described(config.corpus), **raw.facts},
         limit=raw.limit,
     )
     if raw.limit:
@@ -121,6 +121,12 @@ def _add_perplexity_of_limit(folder: Path) -> None:
             tokens = manifest.total(split, language, "tokens")
             figures["perplexity"] = math.exp(figures["nll_nats"] / tokens)
     manifest.save(folder)
+
+
+def _described(corpus: Corpus) -> dict[str, Any]:
+    """Return the corpus's settings without paths: the manifest is the same wherever files lie."""
+    paths = ("folder", "train", "valid", "test")
+    return {key: value for key, value in asdict(corpus).items() if key not in paths}
 
 
 def _paths(files: Mapping[str, Any]) -> dict[str, list[Path]]:

@@ -270,7 +270,7 @@ class SampleCorpus(Corpus):
     """The embedded grammar: English and German of any size."""
 
     folder: PathName  # where the text is written
-    megabytes: Annotated[float, Above(0)]  # of train text, both languages together
+    megabytes: Annotated[float, Above(0)]  # of train text, per language
     seed: Seed
 
 

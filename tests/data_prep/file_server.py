@@ -29,58 +29,62 @@ class Remote:
         return f'"{hash(self.files[path]) & 0xFFFFFFFF:x}"'
 
 
+class _Handler(BaseHTTPRequestHandler):
+    remote: Remote
+
+    def do_GET(self) -> None:
+        status = self.remote.statuses.pop(0) if self.remote.statuses else 200
+        if status == 200 and self.path not in self.remote.files:
+            status = 404
+        if status != 200:
+            self.remote.requests.append((self.path, self.headers["Range"], status))
+            self.send_response(status)
+            self.send_header("Retry-After", "0")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self._send_file(self.remote.files[self.path])
+
+    def _send_file(self, content: bytes) -> None:
+        etag = self.remote.etag(self.path)
+        start = self._range_start(etag)
+        body = content[start:]
+        status = 206 if start else 200
+        self.remote.requests.append((self.path, self.headers["Range"], status))
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        if start:
+            span = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            self.send_header("Content-Range", span)
+        if self.remote.etags:
+            self.send_header("ETag", etag)
+        if self.remote.last_modified:
+            self.send_header("Last-Modified", self.remote.last_modified)
+        self.end_headers()
+        if self.remote.break_off_after:
+            self.wfile.write(body[: self.remote.break_off_after.pop(0)])
+            self.wfile.flush()
+            self.connection.close()
+        else:
+            self.wfile.write(body)
+
+    def _range_start(self, etag: str) -> int:
+        span = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
+        if not span or not self.remote.ranges:
+            return 0
+        valid = self.headers["If-Range"] in (etag, self.remote.last_modified)
+        return int(span[1]) if valid or self.remote.ignore_if_range else 0
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
 @contextmanager
 def serve(remote: Remote) -> Iterator[Remote]:
     """Run the server in a thread while the block lasts."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status = remote.statuses.pop(0) if remote.statuses else 200
-            if status == 200 and self.path not in remote.files:
-                status = 404
-            if status != 200:
-                remote.requests.append((self.path, self.headers["Range"], status))
-                self.send_response(status)
-                self.send_header("Retry-After", "0")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-                return
-            self._send_file(remote.files[self.path])
-
-        def _send_file(self, content: bytes) -> None:
-            etag = remote.etag(self.path)
-            start = self._range_start(etag)
-            body = content[start:]
-            status = 206 if start else 200
-            remote.requests.append((self.path, self.headers["Range"], status))
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            if start:
-                span = f"bytes {start}-{len(content) - 1}/{len(content)}"
-                self.send_header("Content-Range", span)
-            if remote.etags:
-                self.send_header("ETag", etag)
-            if remote.last_modified:
-                self.send_header("Last-Modified", remote.last_modified)
-            self.end_headers()
-            if remote.break_off_after:
-                self.wfile.write(body[: remote.break_off_after.pop(0)])
-                self.wfile.flush()
-                self.connection.close()
-            else:
-                self.wfile.write(body)
-
-        def _range_start(self, etag: str) -> int:
-            span = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
-            if not span or not remote.ranges:
-                return 0
-            valid = self.headers["If-Range"] in (etag, remote.last_modified)
-            return int(span[1]) if valid or remote.ignore_if_range else 0
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    handler = type("Handler", (_Handler,), {"remote": remote})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     remote.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()

@@ -180,6 +180,12 @@ def test_other_text_in_a_finished_folder_is_refused(prepared, files, prepare_sma
         prepare_small(prepared, files)
 
 
+def test_a_finished_folder_with_a_damaged_shard_is_told(prepared, files, prepare_small):
+    (prepared / "train/de-00000.bin").write_bytes(b"")
+    with pytest.raises(UserError, match=r"de-00000\.bin has 0 bytes .* delete this folder"):
+        prepare_small(prepared, files)
+
+
 def test_an_unfinished_folder_of_other_settings_leaves_no_trace(tmp_path, files, prepare_small):
     """A run that ended before its manifest, with smaller shards and one more split."""
     out = tmp_path / "out"

@@ -47,6 +47,7 @@ class StopSignals(Callback):
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
         if stop:
             trainer.should_stop = True
+            trainer.limit_val_batches = 0  # Lightning would validate first, for minutes perhaps
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._restore()

@@ -31,7 +31,7 @@ class SlotBatches(Dataset[TrainBatch]):
     """Slot number -> micro-batch."""
 
     def __init__(self, plan: Plan, shards: TokenShards, overfit_slots: int | None = None) -> None:
-        """`overfit_slots`: the first so many slots of the plan again and again, to debug a model."""
+        """`overfit_slots`: the plan's first so many slots again and again, to debug a model."""
         self._plan = plan
         self._shards = shards
         self._overfit_slots = overfit_slots
