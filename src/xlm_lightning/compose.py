@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import hydra
-import yaml  # type: ignore[import-untyped]
+import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -153,6 +153,8 @@ def _translated() -> Iterator[None]:
         mark = error.problem_mark
         place = f"{mark.name}, line {mark.line + 1}: " if mark else ""
         raise UserError(f"{place}{error.problem}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"a YAML file of --config-dir is not UTF-8 text: {_first(error)}") from error
 
 
 def _missing_complaint(key: str) -> str:
@@ -197,8 +199,9 @@ def _type_complaint(error: OmegaConfBaseException, schema: type, raw: Mapping[st
     else:
         prefix = ""
     if isinstance(error, ConfigKeyError):
-        key = _longest(key, raw)
-        near = nearest_key(key.removeprefix(prefix), schema, prefix)
+        whole = _longest(key, raw)
+        near = nearest_key(whole, schema, prefix) or nearest_key(key, schema, prefix)
+        key = whole
         return f"unknown key {key!r}." + (f" Did you mean {near!r}?" if near else "")
     value: Any = raw
     for part in key.split("."):

@@ -117,7 +117,8 @@ class Existing:
         folder = Path(value).absolute().parent
         if not folder.is_dir():
             return f"no such {self.what} (there is no folder {str(folder)!r} either)"
-        near = did_you_mean(Path(value).name, (path.name for path in folder.iterdir()))
+        there = (path.name for path in folder.iterdir())
+        near = did_you_mean(Path(value).name, [*self.unless, *there])
         return f"no such {self.what} in {str(folder)!r}.{near}"
 
 

@@ -10,21 +10,21 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 from hydra._internal.utils import get_args_parser
 
 from xlm_lightning import __version__
 from xlm_lightning.errors import UserError, did_you_mean
-from xlm_lightning.legality import Verbatim, fields
+from xlm_lightning.legality import Verbatim, fields, nearest_key
 
 _QUOTED = re.compile(r"""'([^'\\]|\\.)*'|"([^"\\]|\\.)*\"""", re.DOTALL)
 _NO_NAME = re.compile(r"null|true|false|[\d.+-]*")  # what Hydra refuses to take for an option
-_NOT_OFFERED = ("config_path", "config_name", "experimental_rerun")
+_NOT_OFFERED = ("config_path", "config_name", "experimental_rerun", "package")
 
 
 def config_folder() -> Path:
@@ -121,16 +121,22 @@ def _read_options(command: Command, arguments: Sequence[str]) -> argparse.Namesp
         print(f"xlm-lightning {__version__}")
         sys.exit(0)
     options, unknown = parser.parse_known_intermixed_args(list(arguments))
-    if unknown and "=" in unknown[0]:
-        raise UserError(f"{unknown[0]}: no dashes here, write {unknown[0].lstrip('-')}")
     if unknown:
-        near = did_you_mean(unknown[0], parser._option_string_actions)
-        raise UserError(f"unknown option {unknown[0]}.{near} See xlm-{command.name} --help")
+        raise UserError(_option_complaint(command, unknown[0], parser._option_string_actions))
     for name in _NOT_OFFERED:
         if getattr(options, name) is not None:
             option = f"--{name.replace('_', '-')}"
             raise UserError(f"{option} is not offered; --config-dir adds a folder of your own")
     return options
+
+
+def _option_complaint(command: Command, option: str, known: Iterable[str]) -> str:
+    """Other programs write `--max-steps 3` for what is `trainer.max_steps=3` here."""
+    name, equals, value = option.lstrip("-").partition("=")
+    key = nearest_key(name.replace("-", "_"), command.schema)
+    if equals or key:
+        return f"{option}: no dashes here, write {key or name}={value or '...'}"
+    return f"unknown option {option}.{did_you_mean(option, known)} See xlm-{command.name} --help"
 
 
 def _split(word: str, groups: set[str]) -> tuple[str, str | None, str]:
@@ -140,8 +146,8 @@ def _split(word: str, groups: set[str]) -> tuple[str, str | None, str]:
     sign, key, equals, value = _parts(word)
     if sign == "+" and key in groups:  # Hydra would have two choices then
         sign, word = "", word[1:]
-    if not key or not (equals or sign == "~"):
-        raise UserError(f"{word!r} cannot be read: overrides are written key=value")
+    if not key.strip() or key != key.strip() or not (equals or sign == "~"):
+        raise UserError(f"{word!r} cannot be read: overrides are written key=value, without spaces")
     if key in groups and sign != "~" and _NO_NAME.fullmatch(value):
         raise UserError(f"{word}: choose one of {', '.join(options_of(key))}")
     plain = not sign and re.fullmatch(r"[A-Za-z_][\w.\-]*", key)
