@@ -85,8 +85,7 @@ def _open(command: Command, run: Callable[[Any], Result]) -> NoReturn:
     try:
         words = read_words(command, sys.argv[1:])
         if words.shows:
-            show(command, words)
-            code = 0
+            code = _show(command, words)
         elif words.options.multirun:
             code = _sweep(command, words)
         else:
@@ -104,11 +103,25 @@ def _open(command: Command, run: Callable[[Any], Result]) -> NoReturn:
     sys.exit(code)
 
 
+def _show(command: Command, words: Words) -> int:
+    """Print what was asked for, as far as anybody reads it: `xlm-train --help | head -3`."""
+    try:
+        show(command, words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # what is still buffered would raise again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return 0
+
+
 def _report(result: Result) -> int:
     """Print the result, the last line on stdout; return the exit code it asks for."""
     code = int(result.pop("exit_code", 0))
     if _is_main_process():
         line = json.dumps(result, ensure_ascii=False).translate(_LINE_BREAKS)
+        if "wandb" in sys.modules:  # it would print more lines at exit, below ours
+            sys.modules["wandb"].finish()
         print(line, flush=True)
     return code
 

@@ -154,7 +154,8 @@ def _translated() -> Iterator[None]:
         place = f"{mark.name}, line {mark.line + 1}: " if mark else ""
         raise UserError(f"{place}{error.problem}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"a YAML file of --config-dir is not UTF-8 text: {_first(error)}") from error
+        told = f"a YAML file of --config-dir is not UTF-8 text: {_first(error)}"
+        raise UserError(told) from error
 
 
 def _missing_complaint(key: str) -> str:
@@ -199,6 +200,8 @@ def _type_complaint(error: OmegaConfBaseException, schema: type, raw: Mapping[st
     else:
         prefix = ""
     if isinstance(error, ConfigKeyError):
+        if not isinstance(raw.get(key), str) and options_of(key):
+            return f"{key}: the chosen file lacks its first line, '# @package _global_'"
         whole = _longest(key, raw)
         near = nearest_key(whole, schema, prefix) or nearest_key(key, schema, prefix)
         key = whole

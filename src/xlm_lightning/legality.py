@@ -220,7 +220,8 @@ def nearest_key(wrong: str, schema: type, prefix: str = "") -> str:
     def resemblance(key: str) -> float:
         whole = difflib.SequenceMatcher(None, wrong, key).ratio()
         word = difflib.SequenceMatcher(None, last, key.rpartition(".")[2]).ratio()
-        return max(whole, word) + whole / 10 + key.rpartition(".")[2].startswith(last) / 5
+        deeper = abs(key.count(".") - wrong.count(".")) / 20
+        return max(whole, word) + whole / 10 + key.rpartition(".")[2].startswith(last) / 5 - deeper
 
     best = max(candidates, key=resemblance)
     return best if resemblance(best) >= 0.65 else ""

@@ -8,9 +8,10 @@ leaves their commas, brackets and equal signs alone.
 from __future__ import annotations
 
 import argparse
+import difflib
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -24,7 +25,7 @@ from xlm_lightning.legality import Verbatim, fields, nearest_key
 
 _QUOTED = re.compile(r"""'([^'\\]|\\.)*'|"([^"\\]|\\.)*\"""", re.DOTALL)
 _NO_NAME = re.compile(r"null|true|false|[\d.+-]*")  # what Hydra refuses to take for an option
-_NOT_OFFERED = ("config_path", "config_name", "experimental_rerun", "package")
+_NOT_OFFERED = ("config_path", "config_name", "experimental_rerun")
 
 
 def config_folder() -> Path:
@@ -122,7 +123,9 @@ def _read_options(command: Command, arguments: Sequence[str]) -> argparse.Namesp
         sys.exit(0)
     options, unknown = parser.parse_known_intermixed_args(list(arguments))
     if unknown:
-        raise UserError(_option_complaint(command, unknown[0], parser._option_string_actions))
+        raise UserError(_option_complaint(command, unknown[0], list(parser._option_string_actions)))
+    if (options.package or options.resolve) and not options.cfg:
+        raise UserError("--package and --resolve go with --cfg, as in --cfg job --package model")
     for name in _NOT_OFFERED:
         if getattr(options, name) is not None:
             option = f"--{name.replace('_', '-')}"
@@ -130,11 +133,11 @@ def _read_options(command: Command, arguments: Sequence[str]) -> argparse.Namesp
     return options
 
 
-def _option_complaint(command: Command, option: str, known: Iterable[str]) -> str:
+def _option_complaint(command: Command, option: str, known: Sequence[str]) -> str:
     """Other programs write `--max-steps 3` for what is `trainer.max_steps=3` here."""
     name, equals, value = option.lstrip("-").partition("=")
     key = nearest_key(name.replace("-", "_"), command.schema)
-    if equals or key:
+    if equals or (key and not difflib.get_close_matches(option, known, cutoff=0.8)):
         return f"{option}: no dashes here, write {key or name}={value or '...'}"
     return f"unknown option {option}.{did_you_mean(option, known)} See xlm-{command.name} --help"
 

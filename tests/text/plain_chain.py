@@ -1,20 +1,22 @@
 """The plain chain, one line at a time: slow, obvious, and what the fast one must equal.
 
 Mode `sacremoses` is what the XLM tokenizer of transformers does. Mode `moses` is the same with the
-differences to the perl scripts repaired one by one (numbers as in `repairs`).
+differences to the perl scripts repaired one by one; they are numbered.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from functools import lru_cache
+from pathlib import Path
 
 from sacremoses import MosesPunctNormalizer
 from sacremoses import MosesTokenizer as SacreMosesTokenizer
 from sacremoses.corpus import Perluniprops
 
 from xlm_lightning.text.moses import Mode
+from xlm_lightning.text.pipeline import MAX_WORD_LENGTH
+from xlm_lightning.text.vocabulary import EOS, SPECIALS, UNK
 
 ROMANIAN = {"Ş": "S", "ş": "s", "Ţ": "T", "ţ": "t", "Ș": "S", "ș": "s", "Ț": "T", "ț": "t"}
 ROMANIAN |= {"Ă": "A", "ă": "a", "Â": "A", "â": "a", "Î": "I", "î": "i"}
@@ -23,41 +25,30 @@ ROMANIAN |= {"Ă": "A", "ă": "a", "Â": "A", "â": "a", "Î": "I", "î": "i"}
 class PerlTokenizer(SacreMosesTokenizer):
     """sacremoses with (1) the line's last dot always split off and (6) all of perl's letters."""
 
-    def __init__(self, lang: str) -> None:
-        tables = Perluniprops()
-        self.IsAlnum = self.IsAlnum + "".join(tables.chars("IsAlnum-unichars-au"))
-        self.IsAlpha = self.IsAlpha + "".join(tables.chars("IsAlpha-unichars-au"))
-        alpha = f"[{self.IsAlpha}]"
-        self.PAD_NOT_ISALNUM = re.compile(rf"([^{self.IsAlnum}\s\.'\`\,\-])"), r" \1 "
-        before, after = (r"\1 '\2", r"\1 '\2") if lang == "en" else (r"\1' \2", r"\1' \2")
-        del after
-        other, not_number = f"[^{self.IsAlpha}]", f"[^{self.IsAlpha}{self.IsN}]"
-        rules = [
-            (re.compile(f"({other})'({other})"), r"\1 ' \2"),
-            (re.compile(f"({not_number if lang == 'en' else other})'({alpha})"), r"\1 ' \2"),
-            (re.compile(f"({alpha})'({other})"), r"\1 ' \2"),
-            (re.compile(f"({alpha})'({alpha})"), before),
-        ]
-        self.FR_IT_SPECIFIC_APOSTROPHE = rules
-        self.ENGLISH_SPECIFIC_APOSTROPHE = [*rules, self.EN_SPECIFIC_5]
-        super().__init__(lang=lang)
-
-    def isanyalpha(self, text: str) -> bool:
-        return bool(set(text) & _alpha(self.IsAlpha))
+    IsAlnum = SacreMosesTokenizer.IsAlnum + "".join(Perluniprops().chars("IsAlnum-unichars-au"))
+    IsAlpha = SacreMosesTokenizer.IsAlpha + "".join(Perluniprops().chars("IsAlpha-unichars-au"))
+    PAD_NOT_ISALNUM = re.compile(rf"([^{IsAlnum}\s\.'\`\,\-])"), r" \1 "
+    _OTHER_OTHER = re.compile(f"([^{IsAlpha}])'([^{IsAlpha}])"), r"\1 ' \2"
+    _LETTER_OTHER = re.compile(f"([{IsAlpha}])'([^{IsAlpha}])"), r"\1 ' \2"
+    ENGLISH_SPECIFIC_APOSTROPHE = (
+        _OTHER_OTHER,
+        (re.compile(f"([^{IsAlpha}{SacreMosesTokenizer.IsN}])'([{IsAlpha}])"), r"\1 ' \2"),
+        _LETTER_OTHER,
+        (re.compile(f"([{IsAlpha}])'([{IsAlpha}])"), r"\1 '\2"),
+        SacreMosesTokenizer.EN_SPECIFIC_5,
+    )
+    FR_IT_SPECIFIC_APOSTROPHE = (
+        _OTHER_OTHER,
+        (re.compile(f"([^{IsAlpha}])'([{IsAlpha}])"), r"\1 ' \2"),
+        _LETTER_OTHER,
+        (re.compile(f"([{IsAlpha}])'([{IsAlpha}])"), r"\1' \2"),
+    )
 
     def handles_nonbreaking_prefixes(self, text: str) -> str:
         words = text.split()
-        last = words[-1] if words else ""
-        if len(last) > 1 and last.endswith("."):
-            # A neutral follower keeps the words before as they are.
-            rest = super().handles_nonbreaking_prefixes(" ".join([*words[:-1], last[:-1], "."]))
-            return rest
-        return super().handles_nonbreaking_prefixes(text)
-
-
-@lru_cache(maxsize=4)
-def _alpha(characters: str) -> frozenset[str]:
-    return frozenset(characters)
+        if words and len(words[-1]) > 1 and words[-1].endswith("."):
+            words[-1:] = [words[-1][:-1], "."]  # (1): its own dot alone, the words before as ever
+        return super().handles_nonbreaking_prefixes(" ".join(words))
 
 
 class PlainTokenizer:
@@ -66,25 +57,81 @@ class PlainTokenizer:
     def __init__(self, language: str, mode: Mode) -> None:
         self.language = language
         self.mode = mode
-        moses = mode == "moses"
-        norm_language = language
-        if moses and language not in {"en", "cs"}:
-            norm_language = language if language in {"de", "es", "fr"} else "xx"
+        quotes = language  # whose rule for quotes and commas
+        if mode == "moses" and language not in {"en", "cs"}:
+            quotes = "de"  # (3): perl has one for English, none for Czech, one for all others
         self.normalizer = MosesPunctNormalizer(
-            lang=norm_language, pre_replace_unicode_punct=True, perl_parity=moses
+            lang=quotes,
+            pre_replace_unicode_punct=True,
+            perl_parity=mode == "moses",
+            norm_numbers=False,
         )
-        if norm_language == "xx":  # (3) the rule for quotes and commas in all other languages
-            rules = self.normalizer.substitutions
-            rules[-1:-1] = MosesPunctNormalizer.DE_ES_FR_QUOTATION_FOLLOWED_BY_COMMA
-        self.tokenizer = PerlTokenizer(language) if moses else SacreMosesTokenizer(lang=language)
+        decimal_comma = language in {"de", "es", "cs", "fr"}
+        self.normalizer.substitutions += (
+            MosesPunctNormalizer.DE_ES_CZ_CS_FR if decimal_comma else MosesPunctNormalizer.OTHER
+        )
+        tokenizer = PerlTokenizer if mode == "moses" else SacreMosesTokenizer
+        self.tokenizer = tokenizer(lang=language)
 
-    def tokenize(self, line: str) -> list[str]:
+    def __call__(self, line: str) -> str:
+        """Tokens joined by a space."""
         if self.mode == "moses":
-            text = self.normalizer.normalize(line.strip() + "\n")  # (2) `."` sees the newline
-            blank = " "  # (5) control characters
+            text = self.normalizer.normalize(line + "\n")  # (2): `."` sees the newline
+            blank = " "  # (5): a control character becomes a space
         else:
             text, blank = self.normalizer.normalize(line), ""
         text = "".join(blank if unicodedata.category(c)[0] == "C" else c for c in text)
         if self.language == "ro":
             text = "".join(ROMANIAN.get(c, c) for c in text)
-        return list(self.tokenizer.tokenize(text, escape=False))
+        return " ".join(self.tokenizer.tokenize(text, escape=False))
+
+
+def plain_casing(text: str) -> str:
+    """The casing of preset `wiki`, as the original's script does it."""
+    text = unicodedata.normalize("NFD", text.rstrip().lower())
+    return "".join(c for c in text if unicodedata.category(c) != "Mn").lower()
+
+
+class PlainBpe:
+    """Merge the best pair again and again, as the definition says; words are remembered."""
+
+    def __init__(self, codes: Path) -> None:
+        lines = codes.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        self.ranks = {tuple(line.split(" ")[:2]): rank for rank, line in enumerate(lines)}
+        self.known: dict[str, str] = {}
+
+    def __call__(self, text: str) -> list[str]:
+        words = [word for word in text.split(" ") if word]
+        for word in words:
+            if word not in self.known:
+                short = len(word) <= MAX_WORD_LENGTH
+                self.known[word] = " ".join(self.pieces(word)) if short else "<unk>"
+        return [piece for word in words for piece in self.known[word].split(" ")]
+
+    def pieces(self, word: str) -> list[str]:
+        symbols = [*word[:-1], word[-1] + "</w>"]
+        while len(symbols) > 1:
+            pairs = list(zip(symbols, symbols[1:], strict=False))
+            best = min(pairs, key=lambda pair: self.ranks.get(pair, len(self.ranks)))
+            if best not in self.ranks:
+                break
+            merged, index = [], 0
+            while index < len(symbols):
+                width = 2 if tuple(symbols[index : index + 2]) == best else 1
+                merged.append("".join(symbols[index : index + width]))
+                index += width
+            symbols = merged
+        return [symbol + "@@" for symbol in symbols[:-1]] + [symbols[-1].removesuffix("</w>")]
+
+
+class PlainChain:
+    """Raw line to ids: tokeniser, casing, BPE, look-up in the vocabulary."""
+
+    def __init__(self, language: str, mode: Mode, codes: Path, vocabulary: Path) -> None:
+        self.tokenize = PlainTokenizer(language, mode)
+        self.bpe = PlainBpe(codes)
+        lines = vocabulary.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        self.ids = {line.split(" ")[0]: len(SPECIALS) + i for i, line in enumerate(lines)}
+
+    def ids_of(self, tokens: str) -> list[int]:
+        return [*(self.ids.get(piece, UNK) for piece in self.bpe(tokens)), EOS]

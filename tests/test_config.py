@@ -1,0 +1,189 @@
+"""conf/ and the schema agree, and what is wrong is refused in a line before anything happens."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from in_process import call
+
+from xlm_lightning import cli, compose, overrides
+from xlm_lightning.schema import PRECISIONS, Train
+
+CONF = overrides.config_folder()
+COMMANDS = (cli.TRAIN, cli.PREPARE, cli.EVALUATE, cli.GENERATE)
+NEEDED = {
+    "train": ["data.dir=x"],
+    "prepare": [],
+    "evaluate": ["checkpoint=x"],
+    "generate": ["checkpoint=x"],
+}
+
+
+def accepted(command: overrides.Command, *words: str) -> Any:
+    (config,) = compose.compose(command, overrides.read_words(command, list(words)))
+    return config
+
+
+def options() -> list[Any]:
+    """Every option of every group of every command, as it lies on the disk."""
+    return [
+        pytest.param(command, f"{group}={file.stem}", id=f"{command.name}:{group}={file.stem}")
+        for command in COMMANDS
+        for group in sorted(command.groups)
+        for file in sorted((CONF / group).glob("*.yaml"))
+    ]
+
+
+# --- what is offered ------------------------------------------------------------------------------
+@pytest.mark.parametrize(("command", "choice"), options())
+def test_every_option_is_legal(command: overrides.Command, choice: str) -> None:
+    accepted(command, choice, *NEEDED[command.name])
+
+
+def test_every_file_is_an_entry_or_an_option_of_one() -> None:
+    entries = {f"{command.name}.yaml" for command in COMMANDS}
+    groups = {group for command in COMMANDS for group in command.groups} | {"hydra/help"}
+    for file in CONF.rglob("*.yaml"):
+        place = file.relative_to(CONF)
+        assert str(place) in entries or str(place.parent) in groups, f"{place} is never chosen"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_the_help_names_every_option(command: overrides.Command) -> None:
+    told = call(f"xlm-{command.name}", "--help").expect().stdout
+    for group in command.groups:
+        (line,) = re.findall(rf"^ +{group} +(.*)$", told, re.MULTILINE)
+        named = set(re.findall(r"[\w]+", line))
+        assert set(overrides.options_of(group)) <= named, group
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_the_help_shows_legal_words_only(command: overrides.Command) -> None:
+    told = call(f"xlm-{command.name}", "--help").expect().stdout
+    _, _, used = told.partition("Most used\n")
+    used, _, examples = used.partition("\n\n")
+    written = [re.split(r"\s{2,}", line.strip())[0] for line in used.splitlines()]
+    words = [shlex.split(word)[0] for word in written]
+    words = [word for word in words if word != "text_file=FILE"]  # goes without text=
+    corpus = ["corpus=text"] if command is cli.PREPARE else []
+    accepted(command, *NEEDED[command.name], *corpus, *words)
+    for line in examples.splitlines():
+        if line.startswith(f"    xlm-{command.name}"):
+            compose.compose(command, overrides.read_words(command, shlex.split(line)[1:]))
+
+
+def test_values_arrive_as_they_were_written() -> None:
+    config = accepted(
+        cli.TRAIN,
+        "experiment=xlm_clm_ende_1024",
+        "data.dir=my data, [1]=x",
+        "trainer.devices=[0,2]",
+        "optimizer.lr=1e-3",
+        "logger=[wandb,tensorboard]",
+        "++seed=7",
+    )
+    assert isinstance(config, Train)
+    assert config.data.dir == "my data, [1]=x"
+    assert config.trainer.devices == [0, 2]
+    assert config.optimizer.lr == 1e-3
+    assert config.logger.wandb is not None
+    assert config.logger.wandb.group == "xlm_clm_ende_1024"
+    assert config.logger.tensorboard is not None
+    assert config.seed == 7
+    assert yaml.safe_load(yaml.safe_dump(asdict(config))) == asdict(config)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_precision_is_accepted_as_a_word(precision: str) -> None:
+    config = accepted(cli.TRAIN, f"trainer.precision={precision}", "trainer.accelerator=gpu")
+    assert config.trainer.precision == precision
+
+
+# --- what is refused ------------------------------------------------------------------------------
+WRONG = Path(__file__).with_name("wrong_command_lines.txt").read_text().splitlines()
+ROWS = [tuple(part.strip() for part in row.split("|")) for row in WRONG if row[0] != "#"]
+
+# name of the user's own experiment file | its text | what the complaint says
+YAML_TRAPS = {
+    "yes_or_no": ("optimizer:\n  name: no\n", "optimizer.name=False: must be a text"),
+    "a_number": ("run:\n  experiment: 1.5\n", "run.experiment=1.5: must be a text"),
+    "twice": ("seed: 1\nseed: 2\n", "twice.yaml, line 3: found duplicate key seed"),
+    "tab": ("trainer:\n\tmax_steps: 3\n", "tab.yaml, line 3: found character '\\t'"),
+    "open": ("trainer: [1\n", "open.yaml, line 3: expected ',' or ']'"),
+    "mistyped": ("trainer:\n  max_stepz: 3\n", "Did you mean 'trainer.max_steps'?"),
+    "interpolated": ("seed: ${sed}\n", "seed: Interpolation key 'sed' not found"),
+    "scalar": ("trainer: 5\n", "trainer=5: holds keys"),
+    "python": ("model:\n  _target_: os.system\n", "unknown key 'model._target_'"),
+    "no_group": ("defaults:\n  - override /modle: tiny\n", "Could not override 'modle'"),
+    "no_option": ("defaults:\n  - override /model: tny\n", "model=tny: choose one of base,"),
+}
+
+
+def expect_refusal(command: str, words: list[str], complaint: str) -> None:
+    """Exit 2, at most two lines, nothing on stdout, nothing made in the current folder."""
+    before = sorted(Path().rglob("*"))
+    outcome = call(command, *words).expect(2)
+    assert outcome.stderr.startswith(f"{command}: ")
+    assert complaint in outcome.stderr
+    assert len(outcome.stderr.splitlines()) <= 2
+    assert outcome.stdout == ""
+    assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize(("line", "complaint"), ROWS, ids=lambda part: part)
+def test_a_mistake_is_told_in_a_line(
+    line: str, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command, *words = shlex.split(line)
+    expect_refusal(command, words, complaint)
+
+
+@pytest.mark.parametrize("name", YAML_TRAPS)
+def test_traps_of_yaml(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, complaint = YAML_TRAPS[name]
+    own_experiment(tmp_path, name, f"# @package _global_\n{text}")
+    monkeypatch.chdir(tmp_path)
+    words = ["--config-dir=own", f"experiment={name}", "data.dir=x", "run.dir=y"]
+    expect_refusal("xlm-train", words, complaint)
+
+
+def own_experiment(folder: Path, name: str, text: str) -> None:
+    file = folder / "own" / "experiment" / f"{name}.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(text)
+
+
+def test_an_experiment_without_its_first_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_experiment(tmp_path, "mine", "seed: 3\n")
+    monkeypatch.chdir(tmp_path)
+    words = ["--config-dir=own", "experiment=mine", "data.dir=x"]
+    expect_refusal("xlm-train", words, "experiment: the chosen file lacks its first line")
+
+
+def test_a_file_that_is_not_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own_experiment(tmp_path, "mine", "")
+    (tmp_path / "own" / "experiment" / "mine.yaml").write_bytes(b"seed: \xff\xfe\n")
+    monkeypatch.chdir(tmp_path)
+    expect_refusal("xlm-train", ["--config-dir=own", "experiment=mine"], "not UTF-8")
+
+
+@pytest.mark.parametrize(("written", "seed"), [("08", 8), ("1_000", 1000), ("'3'", 3)])
+def test_numbers_that_yaml_reads_otherwise(written: str, seed: int, tmp_path: Path) -> None:
+    own_experiment(tmp_path, "mine", f"# @package _global_\nseed: {written}\n")
+    words = (f"--config-dir={tmp_path / 'own'}", "experiment=mine", "data.dir=x")
+    assert accepted(cli.TRAIN, *words).seed == seed
+
+
+def test_the_traceback_comes_back_on_request() -> None:
+    outcome = call("xlm-train", "modle.layers=1", HYDRA_FULL_ERROR="1").expect(2)
+    assert "Traceback (most recent call last)" in outcome.stderr
+    assert outcome.stderr.endswith("unknown key 'modle.layers'. Did you mean 'model.layers'?\n")

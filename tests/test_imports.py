@@ -1,0 +1,143 @@
+"""Who may import whom: read from the source, so that also imports inside functions count."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "xlm_lightning"
+PACKAGE_FOLDER = ROOT / "src" / PACKAGE
+DOOR = {"cli", "compose", "overrides", "legality", "schema"}
+LIGHTNING = {"train", "assembly", "task", "data", "callbacks", "loggers", "metrics_csv"} | {
+    "checkpoint"  # writes through Lightning's CheckpointIO
+}
+HYDRA = {"hydra", "omegaconf"}
+LIGHTNINGS = {"pytorch_lightning", "lightning", "lightning_fabric"}
+HEAVY = {"torch", "wandb", "transformers", "tensorboard"} | LIGHTNINGS
+
+# What each layer may import of the package itself; a name stands for the module or all below it.
+# A layer that is not listed may import everything that stands lower in docs/design.md.
+ERRORS = {"errors"}
+FILES = ERRORS | {"atomic"}
+ALLOWED = {
+    "errors": set(),
+    "atomic": set(),
+    "manifest": FILES,
+    "text": FILES | {"text"},
+    "streaming": FILES | {"manifest", "streaming"},
+    "dropout": set(),
+    "cross_entropy": set(),
+    "optim": set(),
+    "machine": set(),
+    "attention": {"dropout"},
+    "model": {"attention", "dropout", "cross_entropy"},
+    "generation": {"model"},
+    "perplexity": {"model", "cross_entropy"},
+    "legality": ERRORS,
+    "schema": {"legality"},
+    "overrides": ERRORS | {"legality", ""},
+    "compose": ERRORS | {"legality", "overrides", "schema"},
+    "data_prep": FILES | {"manifest", "text", "data_prep", ""},  # "": the version
+}
+PLAIN = set(ALLOWED) - DOOR  # these know neither Hydra nor Lightning
+
+
+def sources() -> list[Path]:
+    files = [*PACKAGE_FOLDER.rglob("*.py"), *(ROOT / "data_prep").rglob("*.py")]
+    return sorted(files)
+
+
+def layer(file: Path) -> str:
+    """`text` for text/bpe.py, `cli` for cli.py, `data_prep` for all of it."""
+    if file.is_relative_to(ROOT / "data_prep"):
+        return "data_prep"
+    return file.relative_toPACKAGE_FOLDER.parts[0].removesuffix(".py")
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Dotted names of all modules that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            assert node.level == 0, f"{file}: relative import"
+            for alias in node.names:
+                full = f"{module}.{alias.name}"
+                yield full if is_ours(full) else module
+
+
+def is_ours(module: str) -> bool:
+    """Whether a dotted name is a file of this project."""
+    path = Path(*module.split("."))
+    return any((base / path).with_suffix(".py").is_file() for base in (ROOT, ROOT / "src"))
+
+
+def inner(name: str) -> str | None:
+    """The layer that an imported name belongs to, None for foreign modules."""
+    root, _, rest = name.partition(".")
+    if root == "data_prep":
+        return "data_prep"
+    return rest.partition(".")[0] if root == PACKAGE else None
+
+
+@pytest.mark.parametrize("file", sources(), ids=lambda file: str(file.relative_to(ROOT)))
+def test_imports_go_down_only(file: Path) -> None:
+    own, names = layer(file), set(imported(file))
+    foreign = {name.partition(".")[0] for name in names}
+    inside = {found for name in names if (found := inner(name)) is not None}
+    if own in ALLOWED:
+        assert inside <= ALLOWED[own]
+    if own != "cli":
+        assert "cli" not in inside
+    if own in PLAIN:
+        assert not inside & DOOR
+    assert not foreign & {"transformers", "lightning"}
+    assert own in DOOR or not foreign & HYDRA
+    assert own in LIGHTNING or not foreign & LIGHTNINGS
+    assert own == "loggers" or not foreign & {"wandb", "tensorboard"}
+    if own in {"text", "manifest", "atomic", "errors", "data_prep"} | DOOR:
+        assert "torch" not in foreign
+
+
+@pytest.mark.parametrize("module", ["streaming/plan.py", "streaming/shards.py"])
+def test_the_plan_needs_numpy_only(module: str) -> None:
+    foreign = {name.partition(".")[0] for name in imported(PACKAGE_FOLDER / module)}
+    assert not foreign & (HEAVY | HYDRA)
+
+
+def test_the_door_opens_the_commands_late() -> None:
+    """What cli imports at its top is light; each command's module comes in its own function."""
+    tree = ast.parse((PACKAGE_FOLDER / "cli.py").read_text())
+    top = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+    everywhere = set(imported(PACKAGE_FOLDER / "cli.py"))
+    commands = {f"{PACKAGE}.{name}" for name in ("train", "prepare", "evaluate", "generate")}
+    assert commands <= everywhere
+    assert not commands & top
+
+
+def test_no_import_runs_in_a_circle() -> None:
+    edges = {
+        _module(file): {name for name in imported(file) if inner(name) is not None}
+        for file in sources()
+    }
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join([*path, module])
+        if module not in done:
+            for name in edges.get(module, ()):
+                visit(name, (*path, module))
+            done.add(module)
+
+    for module in edges:
+        visit(module, ())
+
+
+def _module(file: Path) -> str:
+    base = ROOT if file.is_relative_to(ROOT / "data_prep") else ROOT / "src"
+    return ".".join(file.relative_to(base).with_suffix("").parts).removesuffix(".__init__")
