@@ -15,9 +15,9 @@ train: setup ## Prepare the embedded corpus, train on it, evaluate, write sample
 	@$(BIN)/python -c 'import json; print(json.load(open("$(VENV)/summary.json"))["run_dir"])'
 
 test: setup ## Run the test suite (minutes)
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
-test-slow: setup ## Run the long tests as well as they fit into an hour
+test-slow: setup ## Run the long tests (an hour at most)
 	@$(BIN)/python -m pytest -m slow
 
 check: setup ## Lint, formatting, types: what pre-commit runs

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from commands import SCRIPTS, environment, run
+from crumbs import crumbs_of
 from in_process import call
 
 from xlm_lightning import cli
@@ -118,9 +119,9 @@ def test_a_mistake(command: str, word: str, complaint: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["modle.layers=1"], ["seed=1,2"]])
 def test_nothing_heavy_is_imported_before_the_configuration_is_accepted(words: list[str]) -> None:
     program = (
-        "import sys, atexit; from xlm_lightning import cli\n"
-        f"atexit.register(lambda: print([n for n in {HEAVY} if n in sys.modules], file=sys.stderr))\n"
-        "cli.train()"
+        "import sys; from xlm_lightning import cli\n"
+        "try: cli.train()\n"
+        f"finally: print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, *words],
@@ -135,7 +136,7 @@ def test_nothing_heavy_is_imported_before_the_configuration_is_accepted(words: l
 
 # --- sweeps ---------------------------------------------------------------------------------------
 def test_a_sweep_gives_each_job_its_folder(prepared: Path, tmp_path: Path) -> None:
-    words = (*TINY, f"data.dir={prepared}", "model.dim=16", "model.heads=2")
+    words = (*TINY, f"data.dir={crumbs_of(prepared)}", "model.dim=16", "model.heads=2")
     outcome = run("xlm-train", "-m", *words, "seed=3,4", cwd=tmp_path).expect()
     results = [json.loads(line) for line in outcome.stdout.splitlines()]
     assert [result["seed"] for result in results] == [3, 4]
@@ -148,7 +149,7 @@ def test_a_sweep_gives_each_job_its_folder(prepared: Path, tmp_path: Path) -> No
 
 def test_a_failing_job_does_not_stop_the_others(prepared: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    folders = f"data.dir={tmp_path / 'empty'},{prepared}"
+    folders = f"data.dir={tmp_path / 'empty'},{crumbs_of(prepared)}"
     words = (*TINY, "data.prepare=null", folders)
     outcome = run("xlm-train", "-m", *words, cwd=tmp_path).expect(2)
     assert "not a prepared folder" in outcome.stderr

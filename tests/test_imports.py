@@ -55,7 +55,7 @@ def layer(file: Path) -> str:
     """`text` for text/bpe.py, `cli` for cli.py, `data_prep` for all of it."""
     if file.is_relative_to(ROOT / "data_prep"):
         return "data_prep"
-    return file.relative_toPACKAGE_FOLDER.parts[0].removesuffix(".py")
+    return file.relative_to(PACKAGE_FOLDER).parts[0].removesuffix(".py")
 
 
 def imported(file: Path) -> Iterator[str]:
