@@ -12,7 +12,7 @@ LINES = {"train": 300, "valid": 20, "test": 20}
 def crumbs_of(prepared: Path) -> Path:
     """Return a prepared folder of the first lines of `prepared`, made beside it when first asked.
 
-    Its corpus is `text` and not `sample`: no limit, and no grammar to hold against the model's text.
+    Its corpus is `text` and not `sample`: no limit, and no grammar to judge what the model wrote.
     """
     out = prepared.with_name("crumbs")
     if out.exists():

@@ -196,7 +196,7 @@ class XLM(nn.Module):
             raise ValueError(f"{end} positions, but the model has {self.max_positions}")
         hidden: Tensor = self.tokens(tokens) + self.positions.weight[start:end]
         if self.languages is not None:
-            hidden = hidden + self.languages(languages.expand_as(tokens))
+            hidden = hidden + self.languages(languages)
         hidden = self.embedding_norm(hidden)
         hidden = dropout(hidden, self.dropout, training=self.training, method=self.dropout_method)
         for index, layer in enumerate(self.layers):

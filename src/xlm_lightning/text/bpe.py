@@ -5,8 +5,12 @@ Two backends give the same pieces: fastBPE (C++, when it is installed) and Huggi
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -24,6 +28,7 @@ Code = tuple[str, str, int]  # left, right, count; ranks are positions in the li
 Backend = Literal["auto", "fastbpe", "tokenizers"]
 END_OF_WORD = "</w>"
 CONTINUED = "@@"
+_REDIRECTING = threading.Lock()  # two threads at once would restore each other's redirection
 
 
 def read_codes(path: Path) -> list[Code]:
@@ -104,6 +109,21 @@ class BytePairEncoder:
                 stack.extend(reversed(self._parts[part]))
 
 
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Keep what C++ code prints to file descriptor 2 from tearing up a progress bar."""
+    with _REDIRECTING:
+        sys.stderr.flush()
+        stderr = os.dup(2)
+        try:
+            with Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
 def _fastbpe(codes_path: Path) -> Callable[[Sequence[str]], list[str]]:
     try:
         from fastBPE import fastBPE
@@ -111,7 +131,8 @@ def _fastbpe(codes_path: Path) -> Callable[[Sequence[str]], list[str]]:
         raise UserError(
             "bpe.backend=fastbpe: the package fastBPE is not installed; use bpe.backend=auto."
         ) from None
-    program = fastBPE(str(codes_path))
+    with _silent_stderr():
+        program = fastBPE(str(codes_path))
 
     def apply(words: Sequence[str]) -> list[str]:
         return list(program.apply(list(words))) if words else []

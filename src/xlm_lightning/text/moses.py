@@ -24,7 +24,8 @@ def lower_and_remove_accents(text: str) -> str:
     decomposed = unicodedata.normalize("NFD", text.lower())
     if decomposed.isascii():
         return decomposed
-    return "".join(c for c in decomposed if unicodedata.category(c) != "Mn").lower()
+    marks = [c for c in set(decomposed) if unicodedata.category(c) == "Mn"]
+    return decomposed.translate(dict.fromkeys(map(ord, marks))).lower()
 
 
 class MosesTokenizer:
@@ -45,12 +46,12 @@ class MosesTokenizer:
             raise ValueError("a line of text must not hold a newline")
         return self._chunk_tokenizer.split(self._normalize(block)) if lines else []
 
-    def tokenize_chunks(self, chunks: Sequence[str]) -> list[list[str]]:
-        """Return the tokens of each chunk (not of `LINE_END`)."""
-        tokens = self._chunk_tokenizer.tokenize(chunks)
+    def tokenize_chunks(self, chunks: Sequence[str]) -> list[str]:
+        """Return the tokens of each chunk (not of `LINE_END`), with white space between them."""
+        tokenized = self._chunk_tokenizer.tokenize(chunks)
         if self.language == "ro":
-            return [[token.translate(_ROMANIAN) for token in chunk] for chunk in tokens]
-        return tokens
+            return [tokens.translate(_ROMANIAN) for tokens in tokenized]
+        return tokenized
 
     def tokenize(self, lines: Sequence[str]) -> list[str]:
         """Return one string for each line, its tokens joined by a space."""
@@ -58,13 +59,12 @@ class MosesTokenizer:
         distinct = list(dict.fromkeys(chunks))
         if LINE_END in distinct:
             distinct.remove(LINE_END)
-        tokens = map(" ".join, self.tokenize_chunks(distinct))
-        tokens_of = dict(zip(distinct, tokens, strict=True))
+        tokens_of = dict(zip(distinct, self.tokenize_chunks(distinct), strict=True))
         tokenized: list[str] = []
         line: list[str] = []
         for chunk in chunks:
             if chunk == LINE_END:
-                tokenized.append(" ".join(line))
+                tokenized.append(" ".join(" ".join(line).split()))
                 line.clear()
             else:
                 line.append(tokens_of[chunk])

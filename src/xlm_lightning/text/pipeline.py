@@ -13,6 +13,7 @@ from sacremoses import MosesDetokenizer
 
 from xlm_lightning.text.bpe import CONTINUED, Backend, BytePairEncoder
 from xlm_lightning.text.chunks import LINE_END
+from xlm_lightning.text.id_rows import IdRows, Ids, IntArray, Numbering
 from xlm_lightning.text.moses import Mode, MosesTokenizer, lower_and_remove_accents
 from xlm_lightning.text.vocabulary import EOS, FIRST_WORD_ID, UNK, Vocabulary
 
@@ -53,24 +54,20 @@ class TextPipeline:
         self._detokenizer = MosesDetokenizer(lang=language)
         self._lowercase = lowercase_and_remove_accent
         self._max_word_length = max_word_length
-        self._chunk_ids: dict[str, list[int]] = {}
-        self._word_ids: dict[str, list[int]] = {}
+        self._forget()
 
     def encode_lines(self, lines: Sequence[str]) -> EncodedLines:
         """Return the ids of all lines, `</s>` after each; a blank line is a lone `</s>`."""
-        ids: list[int] = []
-        ends: list[int] = []
+        ids: list[Ids] = [np.empty(0, np.uint16)]
+        ends: list[IntArray] = [np.empty(0, np.int64)]
+        size = 0
         for start in range(0, len(lines), BLOCK_LINES):
-            chunks = self._tokenizer.chunks(lines[start : start + BLOCK_LINES])
-            self._learn(chunks)
-            for chunk in chunks:
-                if chunk == LINE_END:
-                    ids.append(EOS)
-                    ends.append(len(ids))
-                else:
-                    ids += self._chunk_ids[chunk]
-        array = np.array(ids, dtype=np.uint16)
-        return EncodedLines(array, np.array(ends, np.int64), int(np.count_nonzero(array == UNK)))
+            block_ids, block_ends = self._encode_block(lines[start : start + BLOCK_LINES])
+            ids.append(block_ids)
+            ends.append(block_ends + size)
+            size += block_ids.size
+        array = np.concatenate(ids)
+        return EncodedLines(array, np.concatenate(ends), int(np.count_nonzero(array == UNK)))
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of one line, without `</s>`; a newline counts as a space."""
@@ -83,25 +80,41 @@ class TextPipeline:
         words = (" ".join(pieces) + " ").replace(CONTINUED + " ", "").split()
         return str(self._detokenizer.detokenize(words, unescape=False))
 
-    def _learn(self, chunks: Sequence[str]) -> None:
-        if len(self._chunk_ids) > MAX_CACHED:
-            self._chunk_ids.clear()
-        new = [c for c in dict.fromkeys(chunks) if c not in self._chunk_ids and c != LINE_END]
-        tokens = self._tokenizer.tokenize_chunks(new)
-        if self._lowercase:
-            tokens = [lower_and_remove_accents(" ".join(words)).split() for words in tokens]
-        self._learn_words({word for words in tokens for word in words})
-        for chunk, words in zip(new, tokens, strict=True):
-            self._chunk_ids[chunk] = [index for word in words for index in self._word_ids[word]]
+    def _encode_block(self, lines: Sequence[str]) -> tuple[Ids, IntArray]:
+        chunks = self._tokenizer.chunks(lines)
+        if len(self._chunks) > MAX_CACHED or len(self._words) > MAX_CACHED:
+            self._forget()
+        numbers = self._chunks.numbers(chunks)
+        new = self._chunks.take_new()
+        if new:
+            self._learn(new)
+        ids, ends = self._chunk_rows.gather(numbers)
+        return ids, ends[numbers == 0]
 
-    def _learn_words(self, words: set[str]) -> None:
-        if len(self._word_ids) > MAX_CACHED:
-            self._word_ids.clear()
-        new = sorted(word for word in words if word not in self._word_ids)
-        short = [word for word in new if len(word) <= self._max_word_length]
-        self._word_ids.update((word, [UNK]) for word in new if len(word) > self._max_word_length)
-        for word, pieces in zip(short, self._encoder.apply(short), strict=True):
-            self._word_ids[word] = [self._id(piece) for piece in pieces.split(" ")]
+    def _forget(self) -> None:
+        """Start the caches anew: number 0 is the end of a line, or that of a chunk."""
+        self._chunks, self._chunk_rows = Numbering(LINE_END), IdRows([EOS])
+        self._words, self._word_rows = Numbering(LINE_END), IdRows([])
+
+    def _learn(self, chunks: Sequence[str]) -> None:
+        """Append the rows of new chunks."""
+        try:
+            words = _cased_words(self._tokenizer.tokenize_chunks(chunks), self._lowercase)
+            numbers = self._words.numbers(words)
+            self._learn_words(self._words.take_new())
+        except BaseException:
+            self._forget()  # the rows would no longer stand where their numbers say
+            raise
+        ids, ends = self._word_rows.gather(numbers)
+        self._chunk_rows.extend(ids, np.diff(ends[numbers == 0], prepend=0))
+
+    def _learn_words(self, words: Sequence[str]) -> None:
+        """Append the rows of new words."""
+        longest = self._max_word_length
+        encoded = self._encoder.apply([word if len(word) <= longest else "" for word in words])
+        pieces = " ".join(encoded).split(" ") if encoded else []
+        ids = np.fromiter(map(self._id, pieces), np.uint16, len(pieces))
+        self._word_rows.extend(ids, np.array([row.count(" ") + 1 for row in encoded], np.int64))
 
     def _id(self, piece: str) -> int:
         """Never the id of a special word: `<s>` in raw text is text."""
@@ -120,13 +133,33 @@ class WordCounter:
     def count(self, lines: Sequence[str]) -> Counter[str]:
         """Return how often each word occurs in `lines`."""
         words: Counter[str] = Counter()
+        chunks: Counter[str] = Counter()
         for start in range(0, len(lines), BLOCK_LINES):
-            chunks = Counter(self._tokenizer.chunks(lines[start : start + BLOCK_LINES]))
-            chunks.pop(LINE_END, None)
-            tokens = self._tokenizer.tokenize_chunks(list(chunks))
-            for count, chunk_words in zip(chunks.values(), tokens, strict=True):
-                text = " ".join(chunk_words)
-                cased = lower_and_remove_accents(text) if self._lowercase else text
-                for word in cased.split():
-                    words[word] += count
+            chunks.update(self._tokenizer.chunks(lines[start : start + BLOCK_LINES]))
+            if len(chunks) > MAX_CACHED:
+                self._move(chunks, words)
+        self._move(chunks, words)
         return words
+
+    def _move(self, chunks: Counter[str], words: Counter[str]) -> None:
+        """Empty `chunks` into `words`."""
+        del chunks[LINE_END]
+        counts = np.fromiter(chunks.values(), np.int64, len(chunks))
+        tokenized = self._tokenizer.tokenize_chunks(list(chunks))
+        chunks.clear()
+        numbering = Numbering(LINE_END)
+        numbers = numbering.numbers(_cased_words(tokenized, self._lowercase))
+        is_end = numbers == 0
+        chunk_of_word = np.cumsum(is_end) - is_end
+        totals = np.zeros(len(numbering), np.int64)
+        np.add.at(totals, numbers[~is_end], counts[chunk_of_word[~is_end]])
+        for word, count in zip(numbering.take_new(), totals[1:].tolist(), strict=True):
+            words[word] += count
+
+
+def _cased_words(tokenized: Sequence[str], lowercase: bool) -> list[str]:
+    """Return the words of all chunks, `LINE_END` after each chunk."""
+    text = "\n".join(tokenized)
+    if lowercase:
+        text = lower_and_remove_accents(text)
+    return f"{text}\n".replace("\n", f" {LINE_END} ").split() if tokenized else []

@@ -66,7 +66,8 @@ class PunctuationNormalizer:
         """Normalise a block that begins and ends with a newline."""
         if not block.isascii() and _ANY_UNICODE.search(block):
             block = _replace(block, _UNICODE_LITERALS)
-            block = _FULL_STOP.sub(". ", block)
+            if "。" in block or "．" in block:
+                block = _FULL_STOP.sub(". ", block)
         block = self._spaces_and_quotes(block)
         if "\u00a0" in block:
             block = _single_spaces(_replace(block, _NO_BREAK_SPACE))
@@ -98,7 +99,7 @@ class PunctuationNormalizer:
         if '"' not in block or self._quote_rule == "none":
             return block
         if self._quote_rule == "english":
-            return _QUOTE_THEN_COMMA.sub(r'\1"', block)
+            return _QUOTE_THEN_COMMA.sub(_comma_then_quote, block)
         block = block.replace(',"', '",')
         return _dots_after_quote(block, _AFTER_QUOTE[self._mode]) if '."' in block else block
 
@@ -126,6 +127,10 @@ def _guillemets(mode: Mode) -> _Literals:
         ("\u00a0»", '"'),
         ("»", '"'),
     )
+
+
+def _comma_then_quote(match: re.Match[str]) -> str:
+    return f'{match[1]}"'
 
 
 def _replace(block: str, literals: _Literals) -> str:

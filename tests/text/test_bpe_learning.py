@@ -1,0 +1,99 @@
+"""Learning merges: against a naive learner, fastBPE's own, and itself."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+from collections import Counter
+
+import pytest
+
+from xlm_lightning.text.bpe_learning import learn_bpe
+
+Code = tuple[str, str, int]
+
+
+def naive_merges(counts: dict[str, int], merges: int) -> list[Code]:
+    """Count every pair anew before each merge; ties go to the smaller strings."""
+    words = {word: [*word[:-1], word[-1] + "</w>"] for word in counts}
+    codes: list[Code] = []
+    while len(codes) < merges:
+        pairs: Counter[tuple[str, str]] = Counter()
+        for word, symbols in words.items():
+            for pair in zip(symbols, symbols[1:], strict=False):
+                pairs[pair] += counts[word]
+        if not pairs:
+            break
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        if pairs[best] < 2:
+            break
+        codes.append((*best, pairs[best]))
+        words = {word: merged(symbols, best) for word, symbols in words.items()}
+    return codes
+
+
+def merged(symbols: list[str], pair: tuple[str, str]) -> list[str]:
+    result, index = [], 0
+    while index < len(symbols):
+        width = 2 if tuple(symbols[index : index + 2]) == pair else 1
+        result.append("".join(symbols[index : index + width]))
+        index += width
+    return result
+
+
+def random_words(seed: int, letters: str, size: int) -> dict[str, int]:
+    mixer = random.Random(seed)
+    words = {"".join(mixer.choices(letters, k=mixer.randint(1, 9))) for _ in range(size)}
+    return {word: mixer.randint(1, 50) for word in sorted(words)}
+
+
+@pytest.mark.parametrize("letters", ["ab", "abc", "aé中😀", "abcdefgh", "a"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_merges_and_counts_are_those_of_the_definition(letters, seed):
+    counts = random_words(seed, letters, 60)
+    codes = learn_bpe(counts, 80)
+    assert codes == naive_merges(counts, 80)
+    assert codes
+
+
+def test_runs_of_one_letter():
+    counts = {"a" * length: length + 1 for length in range(1, 14)} | {"aba": 3, "aabaa": 4}
+    assert learn_bpe(counts, 30) == naive_merges(counts, 30)
+
+
+def test_order_of_the_words_does_not_matter():
+    counts = random_words(5, "abcdef", 300)
+    shuffled = list(counts.items())
+    random.Random(1).shuffle(shuffled)
+    assert learn_bpe(dict(shuffled), 200) == learn_bpe(counts, 200)
+
+
+def test_fewer_merges_are_a_prefix():
+    counts = random_words(6, "abcd", 200)
+    assert learn_bpe(counts, 20) == learn_bpe(counts, 100)[:20]
+
+
+def test_nothing_to_learn():
+    assert learn_bpe({}, 10) == []
+    assert learn_bpe({"a": 5, "": 3}, 10) == []
+    assert learn_bpe({"ab": 1}, 10) == []
+    assert learn_bpe({"ab": 5}, 0) == []
+
+
+def test_counts_are_64_bit():
+    assert learn_bpe({"ab": 1 << 40, "abc": 1 << 40}, 1) == [("a", "b</w>", 1 << 40)]
+
+
+@pytest.mark.skipif(not shutil.which("fast"), reason="fastBPE's program `fast` is not on the path")
+def test_merges_of_fastbpe_up_to_ties(tmp_path):
+    counts = random_words(7, "abcdefghij", 400)
+    text = "".join(f"{word} " * count for word, count in counts.items())
+    (tmp_path / "text").write_text(text, encoding="utf-8")
+    done = subprocess.run(
+        ["fast", "learnbpe", "60", str(tmp_path / "text")], capture_output=True, text=True, check=True
+    )
+    theirs = [line.split(" ") for line in done.stdout.splitlines()]
+    ours = learn_bpe(counts, 60)
+    untied = next(i for i in range(60) if ours[i][2] == ours[i + 1][2])  # from here on they may part
+    assert [(left, right, int(n)) for left, right, n in theirs[:untied]] == ours[:untied]
