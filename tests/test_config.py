@@ -25,6 +25,16 @@ NEEDED = {
 }
 
 
+@pytest.fixture(autouse=True)
+def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake that is not noticed would make the sample corpus and train on it for minutes."""
+
+    def begin(*_: object, **__: object) -> None:
+        raise AssertionError("the configuration was accepted")
+
+    monkeypatch.setattr("xlm_lightning.prepare._sample", begin)
+
+
 def accepted(command: overrides.Command, *words: str) -> Any:
     (config,) = compose.compose(command, overrides.read_words(command, list(words)))
     return config

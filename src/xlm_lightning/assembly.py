@@ -72,18 +72,10 @@ def _initialise_from(model: XLM, path: Path) -> None:
 
 
 def build_task(config: schema.Train, model: XLM, manifest: Manifest) -> CausalLanguageModeling:
-    bytes_per_token = {
-        split: {
-            language: manifest.total(split, language, "raw_bytes")
-            / max(1, manifest.total(split, language, "tokens"))
-            for language in manifest.splits[split]
-        }
-        for split in manifest.splits
-    }
     return CausalLanguageModeling(
         model,
         languages=manifest.languages,
-        bytes_per_token=bytes_per_token,
+        bytes_per_token={split: manifest.bytes_per_token(split) for split in manifest.splits},
         optimizer=asdict(config.optimizer),
         schedule=asdict(config.schedule),
         stream_length=config.data.stream_length,

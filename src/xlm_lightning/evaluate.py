@@ -52,11 +52,7 @@ def _evaluate_split(
         language = torch.tensor([[batch["language"]]], device=device)
         tokens, targets = batch["tokens"].long().to(device), batch["targets"].to(device)
         sums[batch["language"]] += score(trained.model, tokens, targets, language)
-    bytes_per_token = {
-        language: manifest.total(config.split, language, "raw_bytes")
-        / max(1, manifest.total(config.split, language, "tokens"))
-        for language in manifest.splits[config.split]
-    }
+    bytes_per_token = manifest.bytes_per_token(config.split)
     result: dict[str, Any] = summarise(sums.cpu(), trained.languages, bytes_per_token)
     described = {"checkpoint": str(trained.path), "split": config.split, "data_dir": str(folder)}
     limit = manifest.limit.get(config.split)

@@ -77,6 +77,14 @@ class Manifest:
         """Sum a count of `Shard` (`tokens`, `lines`, `raw_bytes`, ...) over a language's shards."""
         return sum(getattr(shard, what) for shard in self.splits[split][language])
 
+    def bytes_per_token(self, split: str) -> dict[str, float]:
+        """Raw bytes of text for one token, newlines included, of each language of a split."""
+        return {
+            language: self.total(split, language, "raw_bytes")
+            / max(1, self.total(split, language, "tokens"))
+            for language in self.splits[split]
+        }
+
     def save(self, folder: Path) -> None:
         """Write `folder/manifest.json` atomically; the last file of a preparation."""
         write_json(folder / MANIFEST_NAME, asdict(self))

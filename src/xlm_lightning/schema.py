@@ -241,7 +241,7 @@ def _trainer_conflicts(trainer: Trainer) -> Iterator[Conflict]:
         )
     if trainer.max_time is not None and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", trainer.max_time):
         yield f"trainer.max_time={trainer.max_time}", "must be null or DD:HH:MM:SS, as 00:00:10:00"
-    if False:
+    if trainer.val_check_interval % trainer.accumulate_grad_batches:
         # a validation inside an accumulation would write its checkpoint between micro-batches
         yield (
             f"trainer.val_check_interval={trainer.val_check_interval}",

@@ -83,7 +83,7 @@ WORDS = [
     "http://www.example.org/a_b-c?d=e&f=%20#g, mail@example.org; C:\\dir\\x.txt",
     "<b>bold.</b> <a href=\"x.html\" title='y'>z</a>",
     "[link](target) {brace} | pipe | a/b * ** _em_ ~x~ ^ $5 #tag",
-    'def f(x): return x["a"] + \'b\' # ...',
+    "def f(x): return x[\"a\"] + 'b' # ...",
 ]
 DOTS = [
     "art.",
@@ -149,16 +149,16 @@ HOSTILE += [f"  {line}  " for line in DOTS + QUOTES]
 
 
 def long_line() -> str:
-    """100 kB of words and marks."""
+    """200 kB of words and marks."""
     mixer = random.Random(7)
     words = [word for line in DOTS + QUOTES + NUMBERS for word in line.split()]
-    return " ".join(mixer.choices([*words, "word", "of", "a", "Line"], k=25_000))[:100_000]
+    return " ".join(mixer.choices([*words, "word", "of", "a", "Line"], k=50_000))[:200_000]
 
 
 def fuzz(lines: list[str], count: int, seed: int) -> list[str]:
     """Lines made of fragments of `lines` and of single marks, glued with and without spaces."""
     mixer = random.Random(seed)
-    marks = list(".,'\"-`()%:;!?«»„“ \u00a0\t…´’<>@&aAzß1²é中") + ["...", "..", "' '", "''", "Nr.", "s"]
+    marks = [*".,'\"-`()%:;!?«»„“ \u00a0\t…´’<>@&aAzß1²é中", "...", "..", "' '", "''", "Nr.", "s"]
     mixed = []
     for _ in range(count):
         parts = []

@@ -38,9 +38,7 @@ def text_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="module")
-def real_text_model(
-    corpora: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Path]:
+def real_text_model(corpora: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Codes and vocabulary of 2,500 train lines of each language."""
     words: Counter[str] = Counter()
     for language in LANGUAGES:

@@ -41,14 +41,7 @@ class Progress(Callback):
                 file=sys.stderr,
             )
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if not trainer.is_global_zero or time.monotonic() - self._updated < self.seconds:
             return
         self._updated = time.monotonic()
@@ -81,9 +74,7 @@ class Progress(Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._close(trainer)
 
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: pl.Trainer, *_: Any) -> None:
         self._close(trainer)
 
     def _line(self, trainer: pl.Trainer) -> str:

@@ -30,14 +30,7 @@ class StopSignals(Callback):
         for number in SIGNALS:  # after Lightning's, which are restored at the end
             self._before[number] = signal.signal(number, self._handle)
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """At an optimizer step the ranks agree: a signal to any of them stops all."""
         if trainer.global_step == self._last_step:
             return
@@ -52,9 +45,7 @@ class StopSignals(Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._restore()
 
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, trainer: pl.Trainer, *_: Any) -> None:
         self._restore()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -41,10 +41,12 @@ class MosesTokenizer:
 
     def chunks(self, lines: Sequence[str]) -> list[str]:
         """Return chunks that can be tokenised one by one, and `LINE_END` after each line."""
+        if not lines:
+            return []
         block = "\n" + "\n".join(lines) + "\n"
         if block.count("\n") != len(lines) + 1:
             raise ValueError("a line of text must not hold a newline")
-        return self._chunk_tokenizer.split(self._normalize(block)) if lines else []
+        return self._chunk_tokenizer.split(self._normalize(block))
 
     def tokenize_chunks(self, chunks: Sequence[str]) -> list[str]:
         """Return the tokens of each chunk (not of `LINE_END`), with white space between them."""
