@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from commands import run
+from crumbs import crumbs_of
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 TINY_MODEL = (
@@ -46,7 +47,7 @@ def folder(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
                 file.writelines(lines)
     for name in ("data/ende", "outputs/data/sample", "outputs/data/debug"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).symlink_to(prepared)
+        (folder / name).symlink_to(crumbs_of(prepared))
     run(
         "xlm-train", *TINY_MODEL, "experiment=sample", "run.dir=outputs/sample/RUN", cwd=folder
     ).expect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -94,6 +95,18 @@ def build_stopping(config: schema.Train) -> list[Callback]:
     return callbacks
 
 
+def choose_precision(asked: str, accelerator: str) -> str:
+    """Return Lightning's name of the precision that will be used, and say so where it differs."""
+    name = schema.PRECISIONS[asked]
+    if name == "auto":
+        return fastest_precision(accelerator)
+    if name == "16-mixed" and not uses_gpu(accelerator):
+        note = "trainer.precision=16-mixed: fp16 is emulated on a CPU, so bf16-mixed is used"
+        print(note, file=sys.stderr)
+        return "bf16-mixed"
+    return name
+
+
 def build_trainer(
     options: schema.Trainer, folder: Path, *, loggers: list[Logger], callbacks: list[Callback]
 ) -> pl.Trainer:
@@ -104,11 +117,9 @@ def build_trainer(
         )
     arguments = asdict(options)
     del arguments["max_time"]  # a callback, so that the last checkpoint comes after it
-    asked = schema.PRECISIONS[arguments.pop("precision")]
-    precision = fastest_precision(options.accelerator) if asked == "auto" else asked
+    arguments["precision"] = choose_precision(options.precision, options.accelerator)
     return pl.Trainer(
         **arguments,
-        precision=precision,  # type: ignore[arg-type]
         default_root_dir=folder,
         max_epochs=-1,
         check_val_every_n_epoch=None,
