@@ -13,7 +13,7 @@ from data_prep.sample.grammar import GrammarBuilder
 from data_prep.sample.lexicon import verbs
 from data_prep.sample.phrases import AGREEMENT, KINDS, verb_forms
 
-_TENSES = {"present": 52, "past": 30, "perfect": 8, "can": 4, "must": 3, "will": 3}
+_TENSES = {"present": 58, "past": 32, "perfect": 4, "can": 3, "must": 2, "will": 1}
 
 
 @dataclass(frozen=True, slots=True)

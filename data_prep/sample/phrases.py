@@ -98,7 +98,7 @@ def _scaled(mass: list[int], share: int) -> list[int]:
 
 
 _ARTICLES: Mapping[str, tuple[int, str]] = {"the": (50, "the"), "a": (34, "a"), "this": (8, "this")}
-_WITH_ADJECTIVE = ((75, False), (25, True))
+_WITH_ADJECTIVE = ((85, False), (15, True))
 
 
 def _add_singular(build: GrammarBuilder, symbol: str, kind: str, articles: tuple[str, ...]) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from math import isqrt
 
 TOPICS = ("home", "school", "market", "garden", "travel", "work", "health", "music")
 _AT_HOME, _ELSEWHERE = 16, 1  # how much likelier a word is in its own topics
@@ -57,11 +56,11 @@ class Name:
 
 
 def zipf(rank: int) -> int:
-    """Weight of the word at `rank` (from 0), ~ (rank + 1)^-1.5.
+    """Weight of the word at `rank` (from 0), ~ (rank + 1)^-2 above a floor.
 
     Steep on purpose: a model of minutes learns the head well, and the long tail costs it little.
     """
-    return 400_000 // isqrt(100 * (rank + 1) ** 3)
+    return 40_000 // (rank + 1) ** 2 + 20
 
 
 def nouns() -> list[Noun]:
