@@ -35,7 +35,9 @@ def draw(run: Path, target: Path) -> None:
         if limit:
             label = f"true entropy {language}"
             axes.axhline(limit["perplexity"], color=line.get_color(), ls=":", label=label)
+    worst = max(row["perplexity"] for row in summary["valid"].values())
     axes.set(xlabel="million tokens seen", ylabel="perplexity per BPE token", yscale="log")
+    axes.set_ylim(top=4 * worst)
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(target, dpi=140)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ CORPORA = ROOT.parent / "shared" / "corpora"
 def corpora() -> Path:
     """Folder of `{train,valid,test}.{en,de,fr,ro}.txt.gz`; the test is skipped without it."""
     if not CORPORA.is_dir():
+        assert "REQUIRE_CORPORA" not in os.environ, f"no real corpora in {CORPORA}"
         pytest.skip("the real corpora are not beside this checkout")
     return CORPORA
 
