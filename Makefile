@@ -18,7 +18,7 @@ test: setup ## Run the test suite (minutes)
 	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: setup ## Run the long tests (an hour at most)
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 check: setup ## Lint, formatting, types: what pre-commit runs
 	@$(BIN)/ruff check .

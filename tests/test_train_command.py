@@ -13,7 +13,7 @@ import torch
 import yaml
 from commands import Outcome, run, run_and_signal
 
-STEPS = 24
+STEPS = 40
 TINY = (
     "experiment=debug",
     f"trainer.max_steps={STEPS}",
@@ -77,10 +77,10 @@ def test_metrics_and_samples(finished: tuple[Path, Outcome]) -> None:
     folder, _ = finished
     assert sorted(losses(folder)) == list(range(1, STEPS + 1))
     validated = [int(row["step"]) for row in rows(folder) if row["valid/de/perplexity"]]
-    assert validated == [10, 20]
+    assert validated == [10, 20, 30, 40]
     samples = (folder / "samples.md").read_text()
-    assert samples.count("## step") == 2
-    assert samples.count("**de**") == samples.count("**en**") == 2
+    assert samples.count("## step") == 4
+    assert samples.count("**de**") == samples.count("**en**") == 4
 
 
 def test_the_checkpoint_holds_plain_containers_only(finished: tuple[Path, Outcome]) -> None:
@@ -150,7 +150,7 @@ def test_an_existing_run_is_not_overwritten(prepared: Path, finished: tuple[Path
 
 def test_another_seed_cannot_continue_a_run(prepared: Path, finished: tuple[Path, Outcome]) -> None:
     folder, _ = finished
-    refused = train(prepared, folder, "seed=5", "trainer.max_steps=40").expect(2)
+    refused = train(prepared, folder, "seed=5", "trainer.max_steps=60").expect(2)
     assert "seed" in refused.stderr
     assert "Traceback" not in refused.stderr
 
