@@ -2,14 +2,16 @@
 
     python bench/train_step.py [--rounds 6] [--shapes small,published] [--precisions bf16,fp32]
 
-Both models have the same shape, dropout 0.1 / 0.1, the same fused AdamW, the same batch and the
-same memory allocator settings (`keep_freed_memory`, which speeds up both). Prints the ratio of
-medians as one JSON object a line, and at the end what Lightning's loop adds to a plain one.
+Both models have the same shape, dropout 0.1 / 0.1, the same fused AdamW and the same batch. Ours
+runs as `xlm-train` runs it, with `keep_freed_memory`; the peer once as it comes, with glibc's own
+settings, and once with ours, which speed it up as well. Prints the ratios of medians as one JSON
+object a line, and at the end what Lightning's loop adds to a plain one.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import statistics
 import tempfile
@@ -22,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from xlm_lightning.machine import keep_freed_memory
+from xlm_lightning.machine import cpu_has_bf16, keep_freed_memory
 from xlm_lightning.model import XLM
 
 SHAPES = {  # layers, dim, vocabulary, batch
@@ -77,32 +79,52 @@ def their_step(layers: int, dim: int, vocab_size: int, tokens: torch.Tensor, bf1
     return step
 
 
-def compare(name: str, precision: str, rounds: int) -> dict[str, Any]:
-    """Interleave the two and take the medians, so that a busy moment hits both."""
+def default_allocator() -> None:
+    """Give glibc back the settings that its own adaptation reaches after some large buffers."""
+    libc = ctypes.CDLL(None)
+    libc.mallopt(-1, 64 << 20)  # M_TRIM_THRESHOLD
+    libc.mallopt(-2, 1 << 17)  # M_TOP_PAD
+    libc.mallopt(-3, 32 << 20)  # M_MMAP_THRESHOLD: larger buffers come from the kernel
+    libc.mallopt(-4, 1 << 16)  # M_MMAP_MAX
+
+
+def compare(name: str, precision: str, rounds: int) -> list[dict[str, Any]]:
+    """Take turns and compare medians, so that a busy moment hits all."""
     layers, dim, vocab_size, batch = SHAPES[name]
     torch.manual_seed(0)
     tokens = torch.randint(14, vocab_size, (batch, TIME))
-    steps = [
+    ours, theirs = (
         make(layers, dim, vocab_size, tokens, precision == "bf16")
         for make in (our_step, their_step)
-    ]
-    seconds: list[list[float]] = [[], []]
+    )
+    turns = {
+        "ours": (keep_freed_memory, ours),
+        "as it comes": (default_allocator, theirs),
+        "with keep_freed_memory": (keep_freed_memory, theirs),
+    }
+    seconds: dict[str, list[float]] = {turn: [] for turn in turns}
     for round_ in range(rounds + 1):
-        for index, step in enumerate(steps):
+        for turn, (set_allocator, step) in turns.items():
+            set_allocator()
+            step()  # the first one after a change allocates
             started = time.perf_counter()
             step()
-            if round_:  # the first one allocates
-                seconds[index].append(time.perf_counter() - started)
-    ours, peer = (batch * TIME / statistics.median(values) for values in seconds)
-    return {
-        "name": f"train_step {name} {layers}x{dim}x{vocab_size} batch {batch}x{TIME} {precision}",
-        "ours": round(ours, 1),
-        "peer": round(peer, 1),
-        "peer_name": f"transformers XLMWithLMHeadModel, {precision}",
-        "ratio": round(ours / peer, 3),
-        "unit": "tokens/s",
-        "threads": torch.get_num_threads(),
-    }
+            if round_:
+                seconds[turn].append(time.perf_counter() - started)
+    speed = {turn: batch * TIME / statistics.median(values) for turn, values in seconds.items()}
+    shape = f"{name} {layers}x{dim}x{vocab_size} batch {batch}x{TIME}"
+    return [
+        {
+            "name": f"train_step {shape} {precision}",
+            "ours": round(speed["ours"], 1),
+            "peer": round(speed[turn], 1),
+            "peer_name": f"transformers XLMWithLMHeadModel {turn}, {precision}",
+            "ratio": round(speed["ours"] / speed[turn], 3),
+            "unit": "tokens/s",
+            "threads": torch.get_num_threads(),
+        }
+        for turn in ("as it comes", "with keep_freed_memory")
+    ]
 
 
 def loop_overhead(folder: Path, steps: int = 400) -> dict[str, Any]:
@@ -186,12 +208,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--shapes", default="small,published")
-    parser.add_argument("--precisions", default="bf16,fp32")
+    # without instructions for bf16 a step takes minutes, for both
+    parser.add_argument("--precisions", default="bf16,fp32" if cpu_has_bf16() else "fp32")
     arguments = parser.parse_args()
-    keep_freed_memory()
     for name in arguments.shapes.split(","):
         for precision in arguments.precisions.split(","):
-            print(json.dumps(compare(name, precision, arguments.rounds)), flush=True)
+            for result in compare(name, precision, arguments.rounds):
+                print(json.dumps(result), flush=True)
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps(loop_overhead(Path(folder))), flush=True)
 

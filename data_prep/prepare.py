@@ -39,14 +39,15 @@ def prepare(
     invalid_utf8: InvalidUtf8,
     max_word_length: int,
     corpus: Mapping[str, Any],
-    limit: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
+    nll_nats: Mapping[str, Mapping[str, float]] | None = None,
 ) -> dict[str, Any]:
     """Prepare `files` (split -> language -> files) into `out`; the result as the command prints it.
 
     `merges` learns a BPE code over all languages of the train split; `codes` and `vocabulary` reuse
-    given ones instead. `corpus` and `limit` are facts about the source for the manifest. A run that
-    was stopped is taken up where it was; a finished folder of the same settings and files is
-    answered at once, and another is a `UserError`. `workers` changes the speed only.
+    given ones instead. For the manifest, `corpus` holds facts about the source and `nll_nats` the
+    true entropy of its text by split and language, where it is known. A run that was stopped is
+    taken up where it was; a finished folder of the same settings and files is answered at once, and
+    another is a `UserError`. `workers` changes the speed only.
     """
     start = time.monotonic()
     inputs = check_files(files, mode)
@@ -61,7 +62,7 @@ def prepare(
     with naming_disk_errors(out):
         if not is_finished(out, settings, inputs):
             with workspace(out) as work:
-                _prepare(out, work, settings, inputs, workers, Corpus(corpus, limit or {}))
+                _prepare(out, work, settings, inputs, workers, Corpus(corpus, nll_nats or {}))
     return result_of(out, seconds=time.monotonic() - start)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class Corpus:
     """Facts about the source, and its true entropy where that is known."""
 
     facts: Mapping[str, Any]
-    limit: Mapping[str, Mapping[str, Mapping[str, float]]]
+    nll_nats: Mapping[str, Mapping[str, float]]  # split -> language -> -ln P of the text
 
 
 def publish(
@@ -57,9 +58,7 @@ def publish(
         },
         splits=splits,
         corpus=dict(corpus.facts),
-        limit={
-            split: {k: dict(v) for k, v in kinds.items()} for split, kinds in corpus.limit.items()
-        },
+        limit=_limit(corpus, splits),
         anomalies=anomalies,
     )
     remove_strangers(
@@ -148,6 +147,24 @@ def _gather(
             anomalies.setdefault(split, {})[language] = counts
             _tell_anomalies(split, language, counts)
     return splits, anomalies
+
+
+def _limit(
+    corpus: Corpus, splits: Mapping[str, Mapping[str, Sequence[Shard]]]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """The true entropy, also as perplexity per token, now that the text is cut into tokens."""
+    return {
+        split: {
+            language: {
+                "nll_nats": nll_nats,
+                "perplexity": math.exp(
+                    nll_nats / sum(shard.tokens for shard in splits[split][language])
+                ),
+            }
+            for language, nll_nats in languages.items()
+        }
+        for split, languages in corpus.nll_nats.items()
+    }
 
 
 def _shards(key: str, results: Sequence[ShardResult]) -> list[Shard]:

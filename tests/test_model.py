@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from xlm_lightning.attention import causal_attention
 from xlm_lightning.cross_entropy import IGNORED, linear_cross_entropy
 from xlm_lightning.dropout import byte_threshold, dropout, random_bytes
-from xlm_lightning.model import PAD_ID, XLM
+from xlm_lightning.model import PAD_ID, XLM, Initialisation
 
 SHAPE = {"vocab_size": 97, "num_languages": 2, "layers": 3, "dim": 32, "heads": 4}
 
@@ -109,6 +109,28 @@ def test_initialisation_of_the_original() -> None:
         assert float(linear.weight.abs().max()) <= bound
         assert abs(float(linear.weight.std()) / (bound / math.sqrt(3)) - 1) < 0.05
         assert float(linear.bias.abs().max()) <= bound
+
+
+@pytest.mark.parametrize("init", ["original", "transformers"])
+def test_positions_from_sinusoids_spread_as_the_tokens_do(init: Initialisation) -> None:
+    model = XLM(
+        vocab_size=3000,
+        num_languages=2,
+        layers=1,
+        dim=64,
+        heads=4,
+        init=init,
+        position_init="sinusoidal",
+    )
+    positions = model.positions.weight
+    assert positions.requires_grad
+    spread = float(model.tokens.weight[PAD_ID + 1 :].detach().std())
+    assert float(positions.detach().square().mean().sqrt()) == pytest.approx(spread, rel=0.02)
+    scaled = positions.detach() / spread / math.sqrt(2)
+    for place, column in ((0, 1), (7, 0), (300, 12), (511, 33)):
+        wave = (math.sin, math.cos)[column % 2]
+        expected = wave(place / 10_000 ** (2 * (column // 2) / 64))
+        assert float(scaled[place, column]) == pytest.approx(expected, abs=0.03)
 
 
 @pytest.mark.parametrize(

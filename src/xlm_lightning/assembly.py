@@ -15,7 +15,7 @@ from xlm_lightning import schema
 from xlm_lightning.checkpoint import AtomicCheckpointIO, load_model
 from xlm_lightning.data import StreamingDataModule
 from xlm_lightning.errors import UserError
-from xlm_lightning.machine import fastest_precision, uses_gpu
+from xlm_lightning.machine import cpu_has_bf16, fastest_precision, uses_gpu
 from xlm_lightning.manifest import Manifest
 from xlm_lightning.model import XLM
 from xlm_lightning.task import MONITOR, CausalLanguageModeling
@@ -100,10 +100,15 @@ def choose_precision(asked: str, accelerator: str) -> str:
     name = schema.PRECISIONS[asked]
     if name == "auto":
         return fastest_precision(accelerator)
-    if name == "16-mixed" and not uses_gpu(accelerator):
+    if uses_gpu(accelerator):
+        return name
+    if name == "16-mixed":
         note = "trainer.precision=16-mixed: fp16 is emulated on a CPU, so bf16-mixed is used"
         print(note, file=sys.stderr)
-        return "bf16-mixed"
+        name = "bf16-mixed"
+    if name.startswith("bf16") and not cpu_has_bf16():
+        note = f"trainer.precision={name}: this CPU emulates bf16, far slower than precision 32"
+        print(note, file=sys.stderr)
     return name
 
 

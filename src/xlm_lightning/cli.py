@@ -120,8 +120,6 @@ def _report(result: Result) -> int:
     code = int(result.pop("exit_code", 0))
     if _is_main_process():
         line = json.dumps(result, ensure_ascii=False).translate(_LINE_BREAKS)
-        if "wandb" in sys.modules:  # it would print more lines at exit, below ours
-            sys.modules["wandb"].finish()
         print(line, flush=True)
     return code
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 IGNORED = -100  # a target that is not scored
-STRIP_BYTES = 1 << 21  # one strip of logits in fp32: about a core's second-level cache
+STRIP_BYTES = 1 << 22  # one strip of logits in fp32: within the last-level cache
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
@@ -43,21 +43,24 @@ class _InPlaceCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
         grad_logits = logits.detach()  # the same memory
         scored = targets != IGNORED
-        count = int(scored.sum())
+        count = max(int(scored.sum()), 1)
         total = torch.zeros((), dtype=torch.float64)
         rows_per_strip = max(1, STRIP_BYTES // (4 * logits.shape[1]))
         for start in range(0, len(targets), rows_per_strip):
             rows = slice(start, start + rows_per_strip)
-            strip = grad_logits[rows].to(torch.float32, copy=True)
+            strip = grad_logits[rows].float()  # in fp32 the logits themselves
             columns = targets[rows].clamp(min=0)[:, None]
-            log_sum = strip.logsumexp(dim=1, keepdim=True)
-            keep = scored[rows, None].to(strip.dtype)
-            total += ((log_sum - strip.gather(1, columns)) * keep).sum(dtype=torch.float64)
-            strip.sub_(log_sum).exp_()
-            strip.scatter_add_(1, columns, torch.full_like(log_sum, -1.0))
-            grad_logits[rows] = strip.mul_(keep / max(count, 1))
+            keep = scored[rows, None].float()
+            target_logits, largest = strip.gather(1, columns), strip.amax(1, keepdim=True)
+            torch.softmax(strip, dim=1, out=strip)
+            # the largest probability is exp(largest - log_sum), and never underflows
+            log_sum = largest - strip.amax(1, keepdim=True).log()
+            total += ((log_sum - target_logits) * keep).sum(dtype=torch.float64)
+            strip.scatter_add_(1, columns, torch.full_like(log_sum, -1.0)).mul_(keep / count)
+            if logits.dtype != torch.float32:
+                grad_logits[rows] = strip
         ctx.save_for_backward(grad_logits)
-        return (total / max(count, 1)).float()
+        return (total / count).float()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:

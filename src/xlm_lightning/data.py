@@ -30,6 +30,7 @@ _CURES = {
     "batch_size": "set data.batch_size={0}",
     "stream_length": "set data.stream_length={0}",
     "alpha": "set data.alpha={0}",
+    "overfit_slots": "set data.overfit_slots={0}",
     "seed": "set seed={0}",
     "slots_per_step": "set trainer.accumulate_grad_batches so that devices x accumulation is {0}",
     "plan_version": "use the version of xlm-lightning that wrote the checkpoint",
@@ -145,10 +146,12 @@ class StreamingDataModule(pl.LightningDataModule):
         slot = state_dict["slot"]
         current = {**self._identity(), "counts": self.plan.counts(slot)}
         for field, value in current.items():
-            if value != state_dict[field]:
+            written = state_dict[field]
+            if value != written:
+                cure = _CURES[field].format("null" if written is None else written)
                 raise UserError(
-                    f"cannot resume: {field} is {value}, the checkpoint has {state_dict[field]}; "
-                    f"{_CURES[field].format(state_dict[field])}, or start anew with resume=never"
+                    f"cannot resume: {field} is {value}, the checkpoint has {written}; "
+                    f"{cure}, or start anew with resume=never"
                 )
         before, now = state_dict["world_size"], self._trainer.world_size
         if before != now and slot % self.slots_per_step:
@@ -176,6 +179,7 @@ class StreamingDataModule(pl.LightningDataModule):
             "stream_length": self.stream_length,
             "seed": self.seed,
             "alpha": self.alpha,
+            "overfit_slots": self.overfit_slots,
             "plan_version": PLAN_VERSION,
             "manifest_sha256": manifest_sha256(self.folder),
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import netrc
 import os
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlparse
@@ -24,6 +25,13 @@ def build_loggers(config: schema.Train, run: RunFolder) -> list[Logger]:
     if config.logger.wandb is not None:
         loggers.append(_wandb(config.logger.wandb, asdict(config), run))
     return loggers
+
+
+def close_loggers(loggers: Iterable[Logger]) -> None:
+    """End wandb's run now: at exit it would print below the JSON line, and a sweep's jobs mix."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
 
 
 def _tensorboard(options: schema.Tensorboard, run: RunFolder) -> Logger:

@@ -37,9 +37,16 @@ def fastest_precision(accelerator: str) -> str:
         return (
             "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
         )
+    return "bf16-mixed" if cpu_has_bf16() else "32-true"
+
+
+def cpu_has_bf16() -> bool:
+    """Whether bf16 matrix products run on instructions of their own; emulated ones crawl.
+
+    Measured on a CPU with AVX2 only: 0.3 GFLOP/s in bf16 and 173 in fp32 for 2048 x 2048.
+    """
     capabilities = torch.cpu.get_capabilities()
-    native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
-    return "bf16-mixed" if native else "32-true"
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def device_and_autocast(accelerator: str, precision: str) -> tuple[torch.device, torch.autocast]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any, cast
 
 from data_prep.prepare import prepare as prepare_files
 from data_prep.verify import verify
-from xlm_lightning.manifest import Manifest
 from xlm_lightning.schema import (
     Corpus,
     NewscrawlCorpus,
@@ -27,7 +25,7 @@ class RawText:
 
     files: Mapping[str, Mapping[str, Sequence[Path]]]
     facts: Mapping[str, Any] = field(default_factory=dict)
-    limit: Mapping[str, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    nll_nats: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # true, where known
 
 
 def prepare(config: Prepare) -> dict[str, Any]:
@@ -36,7 +34,7 @@ def prepare(config: Prepare) -> dict[str, Any]:
         return verify(Path(config.verify))
     raw = find_raw_text(config.corpus, config.workers)
     given = config.bpe.codes is not None
-    result = prepare_files(
+    return prepare_files(
         out=Path(config.out),
         files=raw.files,
         mode=cast(Any, config.text.mode),
@@ -49,11 +47,8 @@ def prepare(config: Prepare) -> dict[str, Any]:
         invalid_utf8=cast(Any, config.invalid_utf8),
         max_word_length=config.max_word_length,
         corpus={**_described(config.corpus), **raw.facts},
-        limit=raw.limit,
+        nll_nats=raw.nll_nats,
     )
-    if raw.limit:
-        _add_perplexity_of_limit(Path(config.out))
-    return result
 
 
 def find_raw_text(corpus: Corpus, workers: int) -> RawText:
@@ -105,22 +100,12 @@ def _sample(corpus: SampleCorpus, workers: int) -> RawText:
             for split, languages in written.files.items()
         },
         facts={"grammar_version": written.grammar_version, "overlap_with_train": written.overlap},
-        limit={
-            split: {language: {"nll_nats": file.nll_nats} for language, file in languages.items()}
+        nll_nats={
+            split: {language: file.nll_nats for language, file in languages.items()}
             for split, languages in written.files.items()
             if split != "train"
         },
     )
-
-
-def _add_perplexity_of_limit(folder: Path) -> None:
-    """State the true entropy per token as well, now that the text is cut into tokens."""
-    manifest = Manifest.load(folder)
-    for split, languages in manifest.limit.items():
-        for language, figures in languages.items():
-            tokens = manifest.total(split, language, "tokens")
-            figures["perplexity"] = math.exp(figures["nll_nats"] / tokens)
-    manifest.save(folder)
 
 
 def _described(corpus: Corpus) -> dict[str, Any]:

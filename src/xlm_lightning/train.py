@@ -32,7 +32,7 @@ from xlm_lightning.checkpoint import CHECKPOINTS, LAST, model_weights, read_chec
 from xlm_lightning.closing import closing_lines, grammatical_shares, write_sentences
 from xlm_lightning.data import StreamingDataModule
 from xlm_lightning.errors import UserError
-from xlm_lightning.loggers import build_loggers
+from xlm_lightning.loggers import build_loggers, close_loggers
 from xlm_lightning.machine import keep_freed_memory, uses_gpu
 from xlm_lightning.model import XLM
 from xlm_lightning.run_folder import RunFolder, provenance, weights_sha256
@@ -108,6 +108,7 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
             summary |= _close(summary, model, pipelines, data)
     if trainer.is_global_zero:
         run.write_summary(summary)
+    close_loggers(trainer.loggers)
     if signals.received is not None:
         _say_how_to_resume(command, run)
         summary["exit_code"] = 128 + signals.received

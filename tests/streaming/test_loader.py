@@ -65,7 +65,7 @@ def test_a_pass_begins_at_the_slot_that_is_next(small_folder: Path, workers: int
 
 
 def scored_tokens(batches: list[Any], language: int) -> list[int]:
-    """Check that each input is the token before its target; return the targets in order."""
+    """Return the targets in order; check that each input is the token of the text before it."""
     scored: list[int] = []
     for batch in batches:
         assert batch["tokens"].dtype == torch.uint16
@@ -74,16 +74,19 @@ def scored_tokens(batches: list[Any], language: int) -> list[int]:
         for inputs, targets in zip(
             batch["tokens"].tolist(), batch["targets"].tolist(), strict=True
         ):
-            for token, target in zip(inputs, targets, strict=True):
-                if target != IGNORED:
-                    assert token == (scored[-1] if scored else EOS)
-                    scored.append(target)
-                else:
-                    assert token == PAD
+            assert len(inputs) == 63  # the 64th place is never an input in training
+            places = [place for place, target in enumerate(targets) if target != IGNORED]
+            text = [EOS, *scored, *(targets[place] for place in places)]
+            if scored:
+                assert places[0] == 16  # a quarter of a stream as context
+            begin = len(scored) - places[0]  # where the row begins in the text
+            assert inputs[: places[-1] + 1] == text[begin : begin + places[-1] + 1]
+            assert set(inputs[places[-1] + 2 :]) <= {PAD}
+            scored = text[1:]
     return scored
 
 
-SIZES = [1, 63, 64, 65, 192, 193, 300]
+SIZES = [1, 2, 40, 62, 63, 64, 65, 110, 111, 192, 193, 300]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -118,7 +121,7 @@ def test_a_language_that_the_split_lacks_is_passed_over(tmp_path: Path, make_fol
 def test_an_empty_batch_scores_nothing(small_folder: Path) -> None:
     batches = EvaluationBatches(TokenShards(small_folder, "valid", 64), 3)
     empty = batches[len(batches)]
-    assert empty["tokens"].shape == (1, 64)
+    assert empty["tokens"].shape == (1, 63)
     assert (empty["targets"] == IGNORED).all()
 
 

@@ -131,6 +131,10 @@ def test_loaders_leave_the_global_random_state_alone(small_folder: Path, tmp_pat
         ({"seed": 12}, "seed is 12, the checkpoint has 11; set seed=11"),
         ({"batch_size": 4}, "batch_size is 4, the checkpoint has 3; set data.batch_size=3"),
         ({"stream_length": 32}, "stream_length is 32, the checkpoint has 64"),
+        (
+            {"overfit_slots": 1},
+            "overfit_slots is 1, the checkpoint has None; set data.overfit_slots=null",
+        ),
         ({"alpha": 0.5}, "alpha is 0.5, the checkpoint has 0.7; set data.alpha=0.7"),
     ],
 )

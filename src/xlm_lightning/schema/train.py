@@ -1,8 +1,4 @@
-"""What a configuration may say: every key, its type and its range. What it says by default stands
-in `conf/` and nowhere else, so no field has a default here.
-
-Ranges stand in the annotations; rules between keys in `conflicts`. `compose.py` applies both.
-"""
+"""What `xlm-train` may be told."""
 
 from __future__ import annotations
 
@@ -21,31 +17,18 @@ from xlm_lightning.legality import (
     OneOf,
     Verbatim,
 )
-
-Positive = Annotated[int, AtLeast(1)]
-Count = Annotated[int, AtLeast(0)]
-Fraction = Annotated[float, AtLeast(0), Below(1)]
-Accelerator = Annotated[str, OneOf("auto", "cpu", "gpu")]
-PRECISIONS = {  # as the user may write it -> Lightning's name; `auto` is decided on the machine
-    "auto": "auto",
-    "16": "16-mixed",
-    "16-mixed": "16-mixed",
-    "16-true": "16-true",
-    "bf16": "bf16-mixed",
-    "bf16-mixed": "bf16-mixed",
-    "bf16-true": "bf16-true",
-    "32": "32-true",
-    "32-true": "32-true",
-    "64": "64-true",
-    "64-true": "64-true",
-}
-Precision = Annotated[str, OneOf(*PRECISIONS)]
-Seed = Annotated[int, AtLeast(0), AtMost(2**32 - 1)]
-PathName = Annotated[str, NotEmpty(), Verbatim()]
-Conflict = tuple[str, str]  # key=value, what is wrong with it
+from xlm_lightning.schema.kinds import (
+    Accelerator,
+    Conflict,
+    Count,
+    Fraction,
+    PathName,
+    Positive,
+    Precision,
+    Seed,
+)
 
 
-# --- xlm-train ------------------------------------------------------------------------------------
 @dataclass
 class Run:
     """Where the run leaves its files."""
@@ -87,6 +70,7 @@ class Model:
     dropout_method: Annotated[str, OneOf("auto", "torch", "byte_mask")]
     gradient_checkpointing: bool
     init: Annotated[str, OneOf("original", "transformers")]
+    position_init: Annotated[str, OneOf("random", "sinusoidal")]
 
 
 @dataclass
@@ -259,171 +243,3 @@ def _is_devices(value: Any) -> bool:
     if isinstance(value, list):
         return bool(value) and all(map(is_index, value)) and len(set(value)) == len(value)
     return value == "auto" or (is_index(value) and value > 0)
-
-
-# --- xlm-prepare ----------------------------------------------------------------------------------
-Files = dict[str, Any]  # language -> a file or a list of files
-
-
-@dataclass
-class Corpus:
-    """Where raw text comes from; the name decides which other keys there are."""
-
-    name: str
-
-
-@dataclass
-class SampleCorpus(Corpus):
-    """The embedded grammar: English and German of any size."""
-
-    folder: PathName  # where the text is written
-    megabytes: Annotated[float, Above(0)]  # of train text, per language
-    seed: Seed
-
-
-@dataclass
-class TextCorpus(Corpus):
-    """Own files, plain or compressed."""
-
-    train: Files
-    valid: Files
-    test: Files
-
-
-@dataclass
-class NewscrawlCorpus(Corpus):
-    """News Crawl of WMT: shuffled sentences by language and year."""
-
-    folder: PathName  # where downloads and text are kept
-    languages: list[str]
-    years: list[int]
-    base_url: PathName
-    max_lines: Annotated[int | None, AtLeast(1)]  # of train text, per language; None: all
-    valid_lines: Positive  # taken from the end, per language
-    test_lines: Positive
-
-
-@dataclass
-class WikipediaCorpus(Corpus):
-    """Article dumps of Wikimedia."""
-
-    folder: PathName
-    languages: list[str]
-    date: str  # YYYYMMDD or latest
-    base_url: PathName
-    valid_lines: Positive
-    test_lines: Positive
-
-
-CORPORA: dict[str, type[Corpus]] = {
-    "sample": SampleCorpus,
-    "text": TextCorpus,
-    "newscrawl": NewscrawlCorpus,
-    "wikipedia": WikipediaCorpus,
-}
-
-
-@dataclass
-class Text:
-    """From raw lines to tokens."""
-
-    mode: Annotated[str, OneOf("moses", "sacremoses")]
-    lowercase_and_remove_accent: bool
-
-
-@dataclass
-class Bpe:
-    """Sub-words: learned (`merges`), or reused (`codes` and `vocab`)."""
-
-    merges: Positive
-    codes: Annotated[str | None, NotEmpty(), Existing("file"), Verbatim()]
-    vocab: Annotated[str | None, NotEmpty(), Existing("file"), Verbatim()]
-
-
-@dataclass
-class Prepare:
-    """xlm-prepare."""
-
-    out: PathName
-    verify: Annotated[
-        str | None, NotEmpty(), Existing("folder"), Verbatim()
-    ]  # only check this prepared folder
-    workers: Positive
-    shard_megabytes: Positive
-    invalid_utf8: Annotated[str, OneOf("error", "replace", "skip")]
-    max_word_length: Positive  # characters
-    corpus: Corpus
-    text: Text
-    bpe: Bpe
-
-    def conflicts(self) -> Iterator[Conflict]:
-        """Yield what no single key shows to be wrong."""
-        codes, vocab = self.bpe.codes, self.bpe.vocab
-        if (codes is None) != (vocab is None):
-            given, lacking = ("codes", "vocab") if vocab is None else ("vocab", "codes")
-            yield f"bpe.{given}={codes or vocab}", f"needs bpe.{lacking}=FILE beside it"
-        if isinstance(self.corpus, TextCorpus):
-            yield from _text_corpus_conflicts(self.corpus)
-
-
-def _text_corpus_conflicts(corpus: TextCorpus) -> Iterator[Conflict]:
-    for split in ("train", "valid", "test"):
-        for language, files in getattr(corpus, split).items():
-            key = f"corpus.{split}.{language}"
-            listed = files if isinstance(files, list) else [files]
-            if not listed or not all(isinstance(file, str) and file for file in listed):
-                yield f"{key}={files}", "must be a file or a list of files"
-            if split != "train" and language not in corpus.train:
-                yield f"{key}={files}", f"needs corpus.train.{language}=FILE beside it"
-
-
-# --- xlm-evaluate, xlm-generate -------------------------------------------------------------------
-@dataclass
-class Evaluate:
-    """xlm-evaluate."""
-
-    checkpoint: Annotated[str, NotEmpty(), Existing("run folder or checkpoint"), Verbatim()]
-    data: EvaluationData
-    split: Annotated[str, OneOf("valid", "test")]
-    text: Annotated[str | None, Verbatim()]  # score this sentence instead of a split
-    text_file: Annotated[
-        str | None, NotEmpty(), Existing("file"), Verbatim()
-    ]  # or each line of this file
-    language: str | None
-    batch_size: Positive
-    accelerator: Accelerator
-    precision: Precision
-
-    def conflicts(self) -> Iterator[Conflict]:
-        """Yield what no single key shows to be wrong."""
-        if self.text is not None and self.text_file is not None:
-            yield f"text_file={self.text_file}", "give either text= or text_file=, not both"
-        if (self.text or self.text_file) and self.language is None:
-            yield "language=null", "scoring a text needs its language, such as language=de"
-
-
-@dataclass
-class EvaluationData:
-    """What is scored."""
-
-    dir: Annotated[str | None, NotEmpty(), Existing("folder"), Verbatim()]  # None: the run's own
-
-
-@dataclass
-class Generate:
-    """xlm-generate."""
-
-    checkpoint: Annotated[str, NotEmpty(), Existing("run folder or checkpoint"), Verbatim()]
-    prompt: Annotated[str, Verbatim()]
-    language: str | None  # None: the first of the model's
-    max_new_tokens: Positive
-    temperature: Annotated[float, AtLeast(0)]  # 0: the most probable token
-    top_k: Count  # 0: all
-    top_p: Annotated[float, Above(0), AtMost(1)]
-    seed: Seed
-    num_samples: Positive
-    accelerator: Accelerator
-
-    def conflicts(self) -> Iterator[Conflict]:
-        """Nothing yet: every key stands alone."""
-        yield from ()

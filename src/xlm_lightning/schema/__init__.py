@@ -1,0 +1,67 @@
+"""What a configuration may say: every key, its type and its range. What it says by default stands
+in `conf/` and nowhere else, so no field has a default here.
+
+Ranges stand in the annotations; rules between keys in `conflicts`. `compose.py` applies both.
+"""
+
+from xlm_lightning.schema.kinds import PRECISIONS
+from xlm_lightning.schema.prepare import (
+    CORPORA,
+    Bpe,
+    Corpus,
+    Files,
+    NewscrawlCorpus,
+    Prepare,
+    SampleCorpus,
+    Text,
+    TextCorpus,
+    WikipediaCorpus,
+)
+from xlm_lightning.schema.train import (
+    Callbacks,
+    Checkpoint,
+    Data,
+    Logger,
+    Model,
+    Objective,
+    Optimizer,
+    Run,
+    Samples,
+    Schedule,
+    Tensorboard,
+    Train,
+    Trainer,
+    Wandb,
+)
+from xlm_lightning.schema.trained import Evaluate, EvaluationData, Generate
+
+__all__ = [
+    "CORPORA",
+    "PRECISIONS",
+    "Bpe",
+    "Callbacks",
+    "Checkpoint",
+    "Corpus",
+    "Data",
+    "Evaluate",
+    "EvaluationData",
+    "Files",
+    "Generate",
+    "Logger",
+    "Model",
+    "NewscrawlCorpus",
+    "Objective",
+    "Optimizer",
+    "Prepare",
+    "Run",
+    "SampleCorpus",
+    "Samples",
+    "Schedule",
+    "Tensorboard",
+    "Text",
+    "TextCorpus",
+    "Train",
+    "Trainer",
+    "Wandb",
+    "WikipediaCorpus",
+]

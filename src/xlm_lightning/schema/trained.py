@@ -1,0 +1,61 @@
+"""What the commands on a trained model may be told: `xlm-evaluate`, `xlm-generate`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from xlm_lightning.legality import Above, AtLeast, AtMost, Existing, NotEmpty, OneOf, Verbatim
+from xlm_lightning.schema.kinds import Accelerator, Conflict, Count, Positive, Precision, Seed
+
+
+@dataclass
+class Evaluate:
+    """xlm-evaluate."""
+
+    checkpoint: Annotated[str, NotEmpty(), Existing("run folder or checkpoint"), Verbatim()]
+    data: EvaluationData
+    split: Annotated[str, OneOf("valid", "test")]
+    text: Annotated[str | None, Verbatim()]  # score this sentence instead of a split
+    text_file: Annotated[
+        str | None, NotEmpty(), Existing("file"), Verbatim()
+    ]  # or each line of this file
+    language: str | None
+    batch_size: Positive
+    accelerator: Accelerator
+    precision: Precision
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield what no single key shows to be wrong."""
+        if self.text is not None and self.text_file is not None:
+            yield f"text_file={self.text_file}", "give either text= or text_file=, not both"
+        if (self.text or self.text_file) and self.language is None:
+            yield "language=null", "scoring a text needs its language, such as language=de"
+
+
+@dataclass
+class EvaluationData:
+    """What is scored."""
+
+    dir: Annotated[str | None, NotEmpty(), Existing("folder"), Verbatim()]  # None: the run's own
+
+
+@dataclass
+class Generate:
+    """xlm-generate."""
+
+    checkpoint: Annotated[str, NotEmpty(), Existing("run folder or checkpoint"), Verbatim()]
+    prompt: Annotated[str, Verbatim()]
+    language: str | None  # None: the first of the model's
+    max_new_tokens: Positive
+    temperature: Annotated[float, AtLeast(0)]  # 0: the most probable token
+    top_k: Count  # 0: all
+    top_p: Annotated[float, Above(0), AtMost(1)]
+    seed: Seed
+    num_samples: Positive
+    accelerator: Accelerator
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Nothing yet: every key stands alone."""
+        yield from ()
