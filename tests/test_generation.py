@@ -50,6 +50,16 @@ def test_special_words_are_never_drawn(model: XLM) -> None:
     assert {i for row in rows for i in row if i < FIRST_WORD_ID} <= {EOS_ID}
 
 
+def test_a_text_is_never_empty() -> None:
+    torch.manual_seed(0)
+    model = XLM(vocab_size=60, num_languages=2, layers=1, dim=16, heads=2).eval()
+    with torch.no_grad():
+        model.output_bias[EOS_ID] = 50
+    (text,) = generate(model, [], language=0, max_new_tokens=5, temperature=0)
+    assert len(text) == 1  # one word, then the end that the model wants
+    assert generate(model, [20], language=0, max_new_tokens=5, temperature=0) == [[]]
+
+
 def test_a_seed_fixes_the_samples(model: XLM) -> None:
     def sample(seed: int) -> list[list[int]]:
         generator = torch.Generator().manual_seed(seed)

@@ -111,7 +111,7 @@ def test_initialisation_of_the_original() -> None:
         assert float(linear.bias.abs().max()) <= bound
 
 
-@pytest.mark.parametrize("init", ["original", "transformers"])
+@pytest.mark.parametrize("init", ["original", "balanced"])
 def test_positions_from_sinusoids_spread_as_the_tokens_do(init: Initialisation) -> None:
     model = XLM(
         vocab_size=3000,
@@ -256,7 +256,7 @@ def test_loss_without_any_target_is_zero() -> None:
 def test_first_loss_is_that_of_a_uniform_guess(vocab_size: int, dim: int) -> None:
     torch.manual_seed(0)
     model = XLM(
-        vocab_size=vocab_size, num_languages=2, layers=2, dim=dim, heads=4, init="transformers"
+        vocab_size=vocab_size, num_languages=2, layers=2, dim=dim, heads=4, init="balanced"
     ).train()
     tokens = torch.randint(14, vocab_size, (4, 65))
     loss = float(model.loss(model(tokens[:, :-1], torch.tensor([[0]])), tokens[:, 1:]))

@@ -87,7 +87,7 @@ def _add_places(build: GrammarBuilder) -> None:
             article = german.ein_word("ein", gender)[2]
             build.rule(
                 "Place",
-                [weight * share // 4 for weight in mass],
+                [weight * share // 6 for weight in mass],
                 f"{noun} Adjective.place",
                 de=f"{preposition} {article} $1.en $0.dat",
                 en=f"{word} a $1 $0",
@@ -127,10 +127,10 @@ def _add_times(build: GrammarBuilder) -> None:
     build.rule("Date", 1, "DayOfMonth Month", de="am $0 $1", en="on $1 $0")
     for rank, (word_de, word_en) in enumerate(pairs(_TIMES)):
         build.rule("Time", zipf(rank), de=word_de, en=word_en)
-    build.rule("Time", 28_000, "Day", de="am $0", en="on $0")
-    build.rule("Time", 12_000, "Month", de="im $0", en="in $0")
-    build.rule("Time", 12_000, "Hour", de="um $0 Uhr", en="at $0 o 'clock")
-    build.rule("Time", 5000, "Date", de="$0", en="$0")
+    build.rule("Time", 60_000, "Day", de="am $0", en="on $0")
+    build.rule("Time", 30_000, "Month", de="im $0", en="in $0")
+    build.rule("Time", 30_000, "Hour", de="um $0 Uhr", en="at $0 o 'clock")
+    build.rule("Time", 20_000, "Date", de="$0", en="$0")
 
 
 def _add_prices(build: GrammarBuilder) -> None:

@@ -13,7 +13,7 @@ from data_prep.sample.grammar import GrammarBuilder
 from data_prep.sample.lexicon import verbs
 from data_prep.sample.phrases import AGREEMENT, KINDS, verb_forms
 
-_TENSES = {"present": 58, "past": 32, "perfect": 4, "can": 3, "must": 2, "will": 1}
+_TENSES = {"present": 62, "past": 30, "perfect": 4, "can": 2, "must": 1, "will": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,20 +27,20 @@ class Frame:
 
 
 _FRAMES = (
-    Frame("alone", 20, (), ()),
-    Frame("thing", 22, ("Object.thing.{k}",), ("acc",)),
+    Frame("alone", 22, (), ()),
+    Frame("thing", 24, ("Object.thing.{k}",), ("acc",)),
     Frame("food", 14, ("Object.food.{k}",), ("acc",)),
     Frame("person", 16, ("Object.person.{k}",), ("acc",)),
-    Frame("text", 9, ("Object.text.{k}",), ("acc",)),
-    Frame("idea", 7, ("Object.idea.{k}",), ("acc",)),
-    Frame("event", 4, ("Object.event.{k}",), ("acc",)),
-    Frame("animal", 5, ("Object.animal.{k}",), ("acc",)),
-    Frame("vehicle", 4, ("Object.vehicle.{k}",), ("acc",)),
-    Frame("helped", 7, ("Object.person.{k}",), ("dat",)),
-    Frame("goal", 9, ("Goal",), ("",)),
-    Frame("give", 8, ("Object.person.{k}", "Object.thing.{k}"), ("dat", "acc")),
+    Frame("text", 8, ("Object.text.{k}",), ("acc",)),
+    Frame("idea", 5, ("Object.idea.{k}",), ("acc",)),
+    Frame("event", 3, ("Object.event.{k}",), ("acc",)),
+    Frame("animal", 4, ("Object.animal.{k}",), ("acc",)),
+    Frame("vehicle", 3, ("Object.vehicle.{k}",), ("acc",)),
+    Frame("helped", 5, ("Object.person.{k}",), ("dat",)),
+    Frame("goal", 8, ("Goal",), ("",)),
+    Frame("give", 6, ("Object.person.{k}", "Object.thing.{k}"), ("dat", "acc")),
 )
-_ADJUNCTS = (("", 34), ("T", 26), ("L", 22), ("TL", 10))  # time, place
+_ADJUNCTS = (("", 40), ("T", 25), ("L", 20), ("TL", 7))  # time, place
 _FRONTED = (("T", 14), ("L", 5))
 
 

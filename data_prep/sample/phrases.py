@@ -98,7 +98,7 @@ def _scaled(mass: list[int], share: int) -> list[int]:
 
 
 _ARTICLES: Mapping[str, tuple[int, str]] = {"the": (50, "the"), "a": (34, "a"), "this": (8, "this")}
-_WITH_ADJECTIVE = ((85, False), (15, True))
+_WITH_ADJECTIVE = ((90, False), (10, True))
 
 
 def _add_singular(build: GrammarBuilder, symbol: str, kind: str, articles: tuple[str, ...]) -> None:
@@ -179,7 +179,7 @@ def _add_owned(build: GrammarBuilder, kind: str, owner: str) -> None:
     for gender in (*_GENDERS, "pl"):
         mass = build.mass(f"Noun.{kind}.{gender}")
         forms = german.ein_word(stem, gender)
-        for share, described in ((3, False), (1, True)) if any(mass) else ():
+        for share, described in ((5, False), (1, True)) if any(mass) else ():
             build.rule(
                 f"Own.{owner}.{kind}",
                 _scaled(mass, share * (1 if gender == "pl" else 3)),
@@ -211,10 +211,10 @@ def add_subjects(build: GrammarBuilder) -> None:
         person = f"Noun.person.{sex}"
         build.rule(f"Subject.{sex}", 34, person, de=f"{article} $0.nom", en="the $0")
         described = f"{person} Adjective.person"
-        build.rule(f"Subject.{sex}", 14, described, de=f"{article} $1.e $0.nom", en="the $1 $0")
+        build.rule(f"Subject.{sex}", 10, described, de=f"{article} $1.e $0.nom", en="the $1 $0")
         build.rule(
             f"Subject.{sex}",
-            8,
+            5,
             f"{person} Verb.alone Place",
             de=f"{article} $0.nom , {article} $2 $1.sub.3s ,",
             en="the $0 who $1.fin.3s $2",

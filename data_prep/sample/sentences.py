@@ -171,4 +171,4 @@ def _add_units(build: GrammarBuilder) -> None:
             two = f"{sentence} {followup}"
             build.rule("Unit", 2 * share, two, de=f"$0 {NEWLINE} $1", en=f"$0 {NEWLINE} $1")
     build.rule("Unit", 230, "Description", de="$0", en="$0")
-    build.rule("Unit", 140, "Speech", de="$0", en="$0")
+    build.rule("Unit", 110, "Speech", de="$0", en="$0")

@@ -17,9 +17,14 @@ SHOWN = 3
 
 
 def write_sentences(
-    model: XLM, pipelines: Mapping[str, TextPipeline], *, seed: int
+    model: XLM,
+    pipelines: Mapping[str, TextPipeline],
+    *,
+    temperature: float,
+    top_k: int,
+    seed: int,
 ) -> dict[str, list[list[int]]]:
-    """Sample sentences as ids in every language, from the plain distribution of the model."""
+    """Sample sentences as ids in every language, drawn as the run's samples are."""
     device = model.tokens.weight.device
     return {
         language: generate(
@@ -28,6 +33,8 @@ def write_sentences(
             language=index,
             num_samples=SENTENCES,
             max_new_tokens=100,
+            temperature=temperature,
+            top_k=top_k or None,
             generator=torch.Generator(device).manual_seed(seed),
         )
         for index, language in enumerate(pipelines)
@@ -65,7 +72,8 @@ def closing_lines(summary: Mapping[str, Any], texts: Mapping[str, Sequence[str]]
         lines.append(row)
     for language, share in summary.get("grammatical", {}).items():
         lines.append(
-            f"{language}: the grammar accepts {share:.0%} of {SENTENCES} sampled sentences"
+            f"{language}: the grammar accepts {share:.0%} of {SENTENCES} sentences, drawn as those "
+            "of samples.md"
         )
     for language, sentences in texts.items():
         lines += ["", *(f"  {language}  {sentence}" for sentence in sentences[:SHOWN])]

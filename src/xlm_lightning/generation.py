@@ -31,7 +31,8 @@ def generate(
 
     A text begins after `</s>`, as in training. `temperature` 0 is greedy. The continuation ends
     before `</s>` or after `max_new_tokens`; the model's number of positions bounds the whole. Only
-    words and `</s>` are drawn: the other special ids never occur in a stream.
+    words and `</s>` are drawn: the other special ids never occur in a stream. A text that would be
+    empty (a blank line, the end of a document) is not drawn.
     """
     device = model.tokens.weight.device
     was_training = model.training
@@ -45,6 +46,8 @@ def generate(
     for _ in range(steps):
         hidden = model(ids, language_ids, caches)
         scores = model.logits(hidden[:, -1]).float()
+        if stop_at_eos and not prompt and not drawn:
+            scores[:, EOS_ID] = -torch.inf
         ids = draw(scores, temperature=temperature, top_k=top_k, top_p=top_p, generator=generator)
         drawn.append(ids)
         ended |= ids[:, 0] == EOS_ID

@@ -105,7 +105,7 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
     if signals.received is None:
         summary |= _evaluate(trainer, task, data, best.best_model_path)
         if trainer.is_global_zero:
-            summary |= _close(summary, model, pipelines, data)
+            summary |= _close(summary, model, pipelines, data, config.callbacks.samples)
     if trainer.is_global_zero:
         run.write_summary(summary)
     close_loggers(trainer.loggers)
@@ -168,9 +168,16 @@ def _close(
     model: XLM,
     pipelines: dict[str, TextPipeline],
     data: StreamingDataModule,
+    samples: schema.Samples,
 ) -> dict[str, Any]:
     """Print the figures and some text of the model's own; return the share that is grammatical."""
-    sentences = write_sentences(model, pipelines, seed=summary["seed"])
+    sentences = write_sentences(
+        model,
+        pipelines,
+        temperature=samples.temperature,
+        top_k=samples.top_k,
+        seed=summary["seed"],
+    )
     shares = grammatical_shares(sentences, pipelines, data.manifest)
     added = {"grammatical": shares} if shares else {}
     texts = {

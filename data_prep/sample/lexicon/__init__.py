@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 TOPICS = ("home", "school", "market", "garden", "travel", "work", "health", "music")
-_AT_HOME, _ELSEWHERE = 16, 1  # how much likelier a word is in its own topics
+_AT_HOME, _ELSEWHERE = 4, 1  # how much likelier a word is in its own topics
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +56,11 @@ class Name:
 
 
 def zipf(rank: int) -> int:
-    """Weight of the word at `rank` (from 0), ~ (rank + 1)^-2 above a floor.
+    """Weight of the word at `rank` (from 0), ~ (rank + 1)^-3 above a floor.
 
     Steep on purpose: a model of minutes learns the head well, and the long tail costs it little.
     """
-    return 40_000 // (rank + 1) ** 2 + 20
+    return 400_000 // (rank + 1) ** 3 + 20
 
 
 def nouns() -> list[Noun]:
@@ -123,7 +123,7 @@ def names() -> list[Name]:
 def _topical(weight: int, homes: Sequence[str]) -> tuple[int, ...]:
     """One weight a topic; a word without a home of its own is middling everywhere."""
     if not homes:
-        return (weight * 4,) * len(TOPICS)
+        return (weight * 2,) * len(TOPICS)
     return tuple(weight * (_AT_HOME if topic in homes else _ELSEWHERE) for topic in TOPICS)
 
 

@@ -69,7 +69,7 @@ class Model:
     attention: Annotated[str, OneOf("auto", "strips", "sdpa")]
     dropout_method: Annotated[str, OneOf("auto", "torch", "byte_mask")]
     gradient_checkpointing: bool
-    init: Annotated[str, OneOf("original", "transformers")]
+    init: Annotated[str, OneOf("original", "balanced")]
     position_init: Annotated[str, OneOf("random", "sinusoidal")]
 
 
