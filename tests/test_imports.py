@@ -38,7 +38,7 @@ ALLOWED = {
     "generation": {"model"},
     "perplexity": {"model", "cross_entropy"},
     "legality": ERRORS,
-    "schema": {"legality"},
+    "schema": {"legality", "schema"},
     "overrides": ERRORS | {"legality", ""},
     "compose": ERRORS | {"legality", "overrides", "schema"},
     "data_prep": FILES | {"manifest", "text", "data_prep", ""},  # "": the version
@@ -74,7 +74,8 @@ def imported(file: Path) -> Iterator[str]:
 def is_ours(module: str) -> bool:
     """Whether a dotted name is a file of this project."""
     path = Path(*module.split("."))
-    return any((base / path).with_suffix(".py").is_file() for base in (ROOT, ROOT / "src"))
+    files = (path.with_suffix(".py"), path / "__init__.py")
+    return any((base / file).is_file() for base in (ROOT, ROOT / "src") for file in files)
 
 
 def inner(name: str) -> str | None:

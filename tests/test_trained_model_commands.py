@@ -62,9 +62,9 @@ def test_lines_are_scored_one_by_one(trained: tuple[Path, dict], tmp_path: Path)
 
 def test_generation(trained: tuple[Path, dict]) -> None:
     folder, _ = trained
-    words = (f"checkpoint={folder}", "prompt=The old", "num_samples=3", "max_new_tokens=12")
+    words = (f"checkpoint={folder}", "prompt=The old", "num_samples=8", "max_new_tokens=60")
     first = run("xlm-generate", *words, "language=en", "seed=4").expect().result
-    assert len(first["texts"]) == 3
+    assert len(first["texts"]) == 8
     assert all(text.startswith("The old") for text in first["texts"])
     assert first["tokens_per_second"] > 0
     again = run("xlm-generate", *words, "language=en", "seed=4").expect().result

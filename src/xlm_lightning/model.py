@@ -168,15 +168,16 @@ class XLM(nn.Module):
 
         `original`: embeddings N(0, dim^-0.5), linears U(+-fan_in^-0.5) with their biases. Each
         position then favours its own token so much that the first loss is 13.6 at 6 x 1024, far
-        above ln(64,699) = 11.1. `balanced`: the embeddings N(0, 2048^-0.5) of transformers' XLM and
-        no output bias, so that the first loss is ln(vocabulary); a small model then learns as fast.
+        above ln(64,699) = 11.1. `balanced`: embeddings so small that the own token's
+        score, about 0.6 * dim * std, stays below 2.5, and no output bias: the first loss is
+        ln(vocabulary), and a small model learns as fast.
 
         Positions are learned in both. Drawn at random, each place has to find out by itself which
         one stands before it; from sinusoids one map serves all (sample corpus, 1 M tokens: 0.179
         nats above the true entropy instead of 0.207).
         """
         dim = self.tokens.embedding_dim
-        std = dim**-0.5 if init == "original" else 2048**-0.5
+        std = dim**-0.5 if init == "original" else min(2048**-0.5, 4.25 / dim)
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=std)

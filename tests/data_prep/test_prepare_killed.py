@@ -17,7 +17,7 @@ from small_preparation import arguments, make_text, tree
 from data_prep.verify import verify
 
 PROGRAM = Path(__file__).with_name("prepare_process.py")
-PIECES = 20
+PIECES = 60  # so many that a signal finds the run at work, on a busy machine as well
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks into /proc")
 
@@ -28,7 +28,7 @@ def files(tmp_path) -> dict[str, dict[str, list[Path]]]:
     (tmp_path / "text").mkdir()
     given: dict[str, dict[str, list[Path]]] = {}
     for split, size in {"train": PIECES * 20_000, "valid": 20_000}.items():
-        text = make_text(len(split), 20_000)
+        text = make_text(len(split), 60_000)
         path = tmp_path / "text" / f"{split}.de.txt"
         path.write_bytes(text.encode()[:size].rsplit(b"\n", 1)[0] + b"\n")
         given[split] = {"de": [path]}

@@ -58,5 +58,6 @@ def test_time_is_linear_whatever_the_brackets(unit):
         plain_lines(unit * count, NAMESPACES)
         return time.process_time() - start
 
-    small, large = seconds(2_000), seconds(40_000)
+    # the best of three: a busy moment is no property of the code
+    small, large = (min(seconds(count) for _ in range(3)) for count in (2_000, 40_000))
     assert large < 80 * max(small, 0.002)  # quadratic would be 400
