@@ -150,6 +150,8 @@ def _evaluate(
     trainer: pl.Trainer, task: CausalLanguageModeling, data: StreamingDataModule, best: str
 ) -> dict[str, Any]:
     """Score valid and test, whole, with the best weights, beside the corpus's own limit."""
+    if trainer.is_global_zero:
+        print("scoring all of valid and test with the best weights", file=sys.stderr)
     if best:
         task.model.load_state_dict(model_weights(read_checkpoint(Path(best))))
     results: dict[str, Any] = {}
