@@ -17,7 +17,7 @@ from small_preparation import arguments, make_text, tree
 from data_prep.verify import verify
 
 PROGRAM = Path(__file__).with_name("prepare_process.py")
-PIECES = 60  # so many that a signal finds the run at work, on a busy machine as well
+PIECES = 20
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks into /proc")
 
@@ -28,7 +28,7 @@ def files(tmp_path) -> dict[str, dict[str, list[Path]]]:
     (tmp_path / "text").mkdir()
     given: dict[str, dict[str, list[Path]]] = {}
     for split, size in {"train": PIECES * 20_000, "valid": 20_000}.items():
-        text = make_text(len(split), 60_000)
+        text = make_text(len(split), 20_000)
         path = tmp_path / "text" / f"{split}.de.txt"
         path.write_bytes(text.encode()[:size].rsplit(b"\n", 1)[0] + b"\n")
         given[split] = {"de": [path]}
@@ -40,7 +40,11 @@ def start(tmp_path: Path, files: Any, **changes: Any) -> subprocess.Popen[bytes]
     everything = {"out": tmp_path / "out", "files": files, **arguments(**changes)}
     given.write_text(json.dumps(everything, default=str))
     return subprocess.Popen(
-        [sys.executable, PROGRAM, given], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, PROGRAM, given],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # a shell's background job, and so a test run in one, is born deaf to Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
