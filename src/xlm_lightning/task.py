@@ -116,8 +116,8 @@ class CausalLanguageModeling(pl.LightningModule):
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         self.gradient_norm = torch.nn.utils.get_total_norm(gradients)
         limit = gradient_clip_val or torch.inf
-        # A CPU knows the norm now: below the limit a pass over all gradients is saved (3 % of a
-        # step at 6 x 1024). A GPU would have to be waited for.
+        # A CPU knows the norm now: below the limit a pass over all gradients is saved. A GPU would
+        # have to be waited for.
         if self.device.type != "cpu" or self.gradient_norm > limit:
             torch.nn.utils.clip_grads_with_norm_(self.parameters(), limit, self.gradient_norm)
 
