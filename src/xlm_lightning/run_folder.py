@@ -18,11 +18,11 @@ from typing import Any
 import torch
 import yaml
 
-from xlm_lightning.atomic import write_json, write_text
+from xlm_lightning.atomic import atomic_write, write_json, write_text
 from xlm_lightning.errors import UserError
 from xlm_lightning.manifest import Manifest, manifest_sha256
 from xlm_lightning.model import XLM
-from xlm_lightning.text.pipeline import TextPipeline
+from xlm_lightning.text.pipeline import TextPipeline, load_pipelines
 
 PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "omegaconf", "numpy", "sacremoses")
 
@@ -62,32 +62,20 @@ class RunFolder:
 
     def copy_text_model(self, data_folder: Path, manifest: Manifest) -> None:
         """Keep codes, vocabulary and text options: the run reads and writes text by itself."""
-        self.text_model.mkdir(parents=True, exist_ok=True)
         for name in ("codes", "vocab"):
-            shutil.copyfile(data_folder / name, self.text_model / name)
-        options = {
-            "mode": manifest.text["mode"],
-            "lowercase_and_remove_accent": manifest.text["lowercase_and_remove_accent"],
-            "languages": manifest.languages,
-        }
-        write_json(self.text_model / "text.json", options)
+            with (
+                (data_folder / name).open("rb") as source,
+                atomic_write(self.text_model / name) as copy,
+            ):
+                shutil.copyfileobj(source, copy)
+        write_json(self.text_model / "text.json", text_options(manifest))
 
     def pipelines(self) -> dict[str, TextPipeline]:
         """Language -> text pipeline of the run, in the order of the language ids."""
         path = self.text_model / "text.json"
         if not path.is_file():
             raise UserError(f"{path} is missing: a checkpoint needs its run folder to read text")
-        options = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            language: TextPipeline(
-                language,
-                mode=options["mode"],
-                lowercase_and_remove_accent=options["lowercase_and_remove_accent"],
-                codes=self.text_model / "codes",
-                vocabulary=self.text_model / "vocab",
-            )
-            for language in options["languages"]
-        }
+        return load_pipelines(self.text_model, **json.loads(path.read_text(encoding="utf-8")))
 
     def data_folder(self) -> Path:
         """Return the prepared folder that the run was trained on."""
@@ -95,6 +83,15 @@ class RunFolder:
         if not path.is_file():
             raise UserError(f"{path} is missing: say data.dir=DIR, the prepared folder to score")
         return Path(yaml.safe_load(path.read_text(encoding="utf-8"))["data"]["dir"])
+
+
+def text_options(manifest: Manifest) -> dict[str, Any]:
+    """Return what `load_pipelines` needs beside the folder with codes and vocabulary."""
+    return {
+        "mode": manifest.text["mode"],
+        "lowercase_and_remove_accent": manifest.text["lowercase_and_remove_accent"],
+        "languages": manifest.languages,
+    }
 
 
 def provenance(

@@ -35,9 +35,9 @@ from xlm_lightning.errors import UserError
 from xlm_lightning.loggers import build_loggers, close_loggers
 from xlm_lightning.machine import keep_freed_memory, uses_gpu
 from xlm_lightning.model import XLM
-from xlm_lightning.run_folder import RunFolder, provenance, weights_sha256
+from xlm_lightning.run_folder import RunFolder, provenance, text_options, weights_sha256
 from xlm_lightning.task import MONITOR, CausalLanguageModeling
-from xlm_lightning.text.pipeline import TextPipeline
+from xlm_lightning.text.pipeline import TextPipeline, load_pipelines
 
 
 def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
@@ -52,8 +52,7 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
     data = build_data(config)
     model = build_model(config.model, data.manifest)
     task = build_task(config, model, data.manifest)
-    run.copy_text_model(data.folder, data.manifest)
-    pipelines = run.pipelines()
+    pipelines = load_pipelines(data.folder, **text_options(data.manifest))
 
     figures = TrainingFigures(config.trainer.log_every_n_steps)
     signals = StopSignals()
@@ -79,6 +78,7 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
         callbacks=[figures, signals, *build_stopping(config), best, last, samples, progress],
     )
     if trainer.is_global_zero:
+        run.copy_text_model(data.folder, data.manifest)
         run.write_config(asdict(config), command)
         run.write_provenance(_provenance(config, command, trainer))
 

@@ -122,6 +122,22 @@ class TextPipeline:
         return token_id if token_id >= FIRST_WORD_ID else UNK
 
 
+def load_pipelines(
+    folder: Path, *, languages: Sequence[str], mode: Mode, lowercase_and_remove_accent: bool
+) -> dict[str, TextPipeline]:
+    """Language -> pipeline with the `codes` and `vocab` of `folder`, in the order given."""
+    return {
+        language: TextPipeline(
+            language,
+            mode=mode,
+            lowercase_and_remove_accent=lowercase_and_remove_accent,
+            codes=folder / "codes",
+            vocabulary=folder / "vocab",
+        )
+        for language in languages
+    }
+
+
 class WordCounter:
     """Counts of tokenised, cased words, before any codes exist."""
 
