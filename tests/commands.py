@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,6 +59,27 @@ def run(command: str, *words: str, cwd: Path | None = None, timeout: float = 300
         check=False,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def run_on_a_terminal(command: str, *words: str, timeout: float = 300) -> Outcome:
+    """Run a console script whose stderr is a terminal."""
+    master, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 120))
+    with subprocess.Popen(
+        [str(SCRIPTS / command), *words],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        text=True,
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        with contextlib.suppress(OSError):  # a terminal that nobody writes to any more
+            while part := os.read(master, 65_536):
+                shown += part
+        os.close(master)
+        stdout, _ = process.communicate(timeout=timeout)
+    return Outcome(process.returncode, stdout, shown.decode())
 
 
 def run_and_signal(

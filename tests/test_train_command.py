@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 import signal
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from commands import Outcome, run, run_and_signal
+from commands import Outcome, run, run_and_signal, run_on_a_terminal
+from crumbs import crumbs_of
 
 STEPS = 40
 TINY = (
@@ -81,6 +83,16 @@ def test_metrics_and_samples(finished: tuple[Path, Outcome]) -> None:
     samples = (folder / "samples.md").read_text()
     assert samples.count("## step") == 4
     assert samples.count("**de**") == samples.count("**en**") == 4
+
+
+def test_a_terminal_shows_bars_for_training_and_scoring(prepared: Path, tmp_path: Path) -> None:
+    words = (*TINY, f"data.dir={crumbs_of(prepared)}", f"run.dir={tmp_path / 'run'}")
+    quick = ("callbacks.progress_seconds=0.01", "trainer.max_time=00:00:10:00")
+    shown = run_on_a_terminal("xlm-train", *words, *quick).expect().stderr
+    assert re.search(rf"training: 100%\|.*\| {STEPS}/{STEPS} \[", shown)
+    assert re.search(r"loss \d\.\d{3}, [\d,]+ tokens/s, 0\d:\d\d left", shown)
+    assert "scoring valid: 100%" in shown
+    assert "scoring test: 100%" in shown
 
 
 def test_the_checkpoint_holds_plain_containers_only(finished: tuple[Path, Outcome]) -> None:

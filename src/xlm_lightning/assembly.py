@@ -85,14 +85,13 @@ def build_task(config: schema.Train, model: XLM, manifest: Manifest) -> CausalLa
     )
 
 
-def build_stopping(config: schema.Train) -> list[Callback]:
-    callbacks: list[Callback] = []
-    if config.callbacks.early_stopping_patience is not None:
-        patience = config.callbacks.early_stopping_patience
-        callbacks.append(EarlyStopping(MONITOR, patience=patience, mode="min"))
-    if config.trainer.max_time is not None:
-        callbacks.append(Timer(config.trainer.max_time, verbose=False))
-    return callbacks
+def build_early_stopping(options: schema.Callbacks) -> EarlyStopping | None:
+    patience = options.early_stopping_patience
+    return None if patience is None else EarlyStopping(MONITOR, patience=patience, mode="min")
+
+
+def build_timer(options: schema.Trainer) -> Timer | None:
+    return None if options.max_time is None else Timer(options.max_time, verbose=False)
 
 
 def choose_precision(asked: str, accelerator: str) -> str:

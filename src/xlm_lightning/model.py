@@ -207,7 +207,7 @@ class XLM(nn.Module):
         end = start + tokens.shape[1]
         if end > self.max_positions:
             raise ValueError(f"{end} positions, but the model has {self.max_positions}")
-        hidden: Tensor = self.tokens(tokens) + self.positions.weight[start:end]
+        hidden = self._embed(tokens) + self.positions.weight[start:end]
         if self.languages is not None:
             hidden = hidden + self.languages(languages)
         hidden = self.embedding_norm(hidden)
@@ -218,6 +218,16 @@ class XLM(nn.Module):
             else:
                 hidden = layer(hidden, caches[index] if caches else None)
         return hidden
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        """Rows of the embedding matrix, (batch, time, dim).
+
+        On a CPU their gradient is sparse. It is added to that of the tied output layer, which is
+        dense, so nobody sees it; but no second gradient of the matrix's size (265 MB in the
+        published shape) has to be filled and added.
+        """
+        on_cpu = tokens.device.type == "cpu"
+        return F.embedding(tokens, self.tokens.weight, PAD_ID, sparse=on_cpu)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores (..., vocabulary) of the next token; the matrix is that of the embeddings."""

@@ -52,8 +52,15 @@ class CausalLanguageModeling(pl.LightningModule):
         self._sums = empty_sums(len(self.languages))
 
     def on_train_batch_start(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        """Make dropout a function of (seed, slot): a resumed run needs no random state saved."""
-        torch.manual_seed(mix(self.seed, batch["slot"]))
+        """Make dropout a function of (seed, slot): a resumed run needs no random state saved.
+
+        `torch.manual_seed` would format three stack traces for devices that are not in use, which
+        takes half a millisecond of every step.
+        """
+        seed = mix(self.seed, batch["slot"])
+        torch.default_generator.manual_seed(seed)
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(seed)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         tokens: Tensor = batch["tokens"]  # (batch, time)

@@ -18,9 +18,10 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from xlm_lightning import schema
 from xlm_lightning.assembly import (
     build_data,
+    build_early_stopping,
     build_model,
-    build_stopping,
     build_task,
+    build_timer,
     build_trainer,
 )
 from xlm_lightning.callbacks.figures import TrainingFigures
@@ -70,12 +71,14 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
         keep=config.checkpoint.keep_last,
     )
     samples = Samples(run.samples, pipelines, seed=config.seed, **asdict(config.callbacks.samples))
-    progress = Progress(figures, config.callbacks.progress_seconds)
+    stopping, timer = build_early_stopping(config.callbacks), build_timer(config.trainer)
+    progress = Progress(figures, config.callbacks.progress_seconds, timer)
+    callbacks = [figures, signals, stopping, timer, best, last, samples, progress]
     trainer = build_trainer(
         config.trainer,
         run.path,
         loggers=build_loggers(config, run),
-        callbacks=[figures, signals, *build_stopping(config), best, last, samples, progress],
+        callbacks=[callback for callback in callbacks if callback is not None],
     )
     if trainer.is_global_zero:
         run.copy_text_model(data.folder, data.manifest)

@@ -24,7 +24,7 @@ class SampleCorpus(Corpus):
     """The embedded grammar: English and German of any size."""
 
     folder: PathName  # where the text is written
-    megabytes: Annotated[float, Above(0)]  # of train text, per language
+    megabytes: Annotated[float, Above(0)]  # of German train text; English gets half
     seed: Seed
 
 
