@@ -11,6 +11,7 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 COLOURS = {"de": "#c1440e", "en": "#1f5f99"}
 
@@ -38,6 +39,9 @@ def draw(run: Path, target: Path) -> None:
     worst = max(row["perplexity"] for row in summary["valid"].values())
     axes.set(xlabel="million tokens seen", ylabel="perplexity per BPE token", yscale="log")
     axes.set_ylim(top=4 * worst)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 5, 6, 8)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(target, dpi=140)

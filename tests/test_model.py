@@ -142,6 +142,28 @@ def test_published_shapes_have_the_published_sizes(vocab_size: int, parameters: 
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
+def test_looked_up_rows_add_to_the_gradient_of_the_output_layer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The sparse gradient of the look-up is that of a dense one, padding left out."""
+    torch.manual_seed(0)
+    model = XLM(**SHAPE, dropout=0, attention_dropout=0)
+    tokens = torch.randint(0, 97, (2, 24))
+    tokens[1, 20:] = PAD_ID
+
+    def gradient() -> torch.Tensor:
+        model.zero_grad()
+        model.loss(model(tokens[:, :-1], torch.tensor([[1]])), tokens[:, 1:]).backward()
+        assert model.tokens.weight.grad is not None
+        return model.tokens.weight.grad
+
+    sparse = gradient()
+    assert sparse.layout == torch.strided
+    assert torch.equal(sparse, gradient()), "not the same sum twice"
+    monkeypatch.setattr(model, "_embed", model.tokens.__call__)
+    torch.testing.assert_close(sparse, gradient(), atol=1e-8, rtol=1e-6)
+
+
 def test_too_many_positions_are_refused(model: XLM) -> None:
     with pytest.raises(ValueError, match="513 positions"):
         model(torch.zeros(1, 513, dtype=torch.long), torch.tensor([[0]]))
