@@ -17,26 +17,36 @@ COLOURS = {"de": "#c1440e", "en": "#1f5f99"}
 
 
 def draw(run: Path, target: Path) -> None:
-    """Training and validation perplexity against tokens; the corpus's limit where it is known."""
-    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    """Training and validation perplexity against tokens; the corpus's limit where it is known.
+
+    A run that goes on, or was stopped, is drawn as far as it is; its summary, with the limit, comes
+    at the end.
+    """
     with (run / "metrics.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    tokens_per_step = summary["tokens_seen"] / summary["steps"] / 1e6
+    summary = run / "summary.json"
+    limits = json.loads(summary.read_text()).get("limit", {}) if summary.is_file() else {}
+    train = [row for row in rows if row["train/perplexity"]]
+    million_tokens = float(train[-1]["train/tokens_seen"]) / int(train[-1]["step"]) / 1e6
     figure, axes = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
-    train = [(row["step"], row["train/perplexity"]) for row in rows if row["train/perplexity"]]
-    xs, ys = zip(*((int(s) * tokens_per_step, float(p)) for s, p in train), strict=True)
-    axes.plot(xs, ys, color="0.75", linewidth=0.8, label="train, both languages")
-    for language in sorted(set(summary["valid"]) - {"mean"}):
-        column, colour = f"valid/{language}/perplexity", COLOURS.get(language)
-        points = [(int(r["step"]) * tokens_per_step, float(r[column])) for r in rows if r[column]]
-        (line,) = axes.plot(
-            *zip(*points, strict=True), marker="o", ms=3, color=colour, label=f"valid {language}"
-        )
-        limit = summary.get("limit", {}).get(language)
-        if limit:
-            label = f"true entropy {language}"
-            axes.axhline(limit["perplexity"], color=line.get_color(), ls=":", label=label)
-    worst = max(row["perplexity"] for row in summary["valid"].values())
+
+    def curve(column: str) -> tuple[list[float], list[float]]:
+        points = [(int(row["step"]), float(row[column])) for row in rows if row[column]]
+        return [step * million_tokens for step, _ in points], [value for _, value in points]
+
+    axes.plot(*curve("train/perplexity"), color="0.75", linewidth=0.8, label="train, all languages")
+    worst = 0.0
+    for column in sorted(name for name in rows[0] if name.startswith("valid/")):
+        _, language, figure_name = column.split("/")
+        if figure_name != "perplexity" or language == "mean":
+            continue
+        tokens, values = curve(column)
+        colour, label = COLOURS.get(language), f"valid {language}"
+        (line,) = axes.plot(tokens, values, marker="o", ms=3, color=colour, label=label)
+        worst = max(worst, values[-1])
+        if language in limits:
+            limit, label = limits[language]["perplexity"], f"true entropy {language}"
+            axes.axhline(limit, color=line.get_color(), ls=":", label=label)
     axes.set(xlabel="million tokens seen", ylabel="perplexity per BPE token", yscale="log")
     axes.set_ylim(top=4 * worst)
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 5, 6, 8)))
