@@ -43,12 +43,12 @@ class Progress(Callback):
         if not trainer.is_global_zero or time.monotonic() - self._updated < self.seconds:
             return
         self._updated = time.monotonic()
-        if not self.figures.latest:
-            return
+        known = bool(self.figures.latest)  # nothing before the first logging
         if self._bar is not None:
-            self._bar.set_postfix_str(self._latest(trainer), refresh=False)
+            if known:
+                self._bar.set_postfix_str(self._latest(trainer), refresh=False)
             self._bar.update(trainer.global_step - self._bar.n)
-        else:
+        elif known:
             of_all = f"step {trainer.global_step:,} of {trainer.max_steps:,}"
             self._write(f"{of_all}: {self._latest(trainer)}")
 
