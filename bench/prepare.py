@@ -26,7 +26,7 @@ from fastBPE import fastBPE
 from numpy.typing import NDArray
 from sacremoses import MosesPunctNormalizer, MosesTokenizer
 
-from xlm_lightning.text.bpe import BytePairEncoder, learn_bpe, write_codes
+from xlm_lightning.text.bpe import BytePairEncoder, learn_bpe, read_codes, write_codes
 from xlm_lightning.text.pipeline import TextPipeline, WordCounter
 from xlm_lightning.text.vocabulary import EOS, FIRST_WORD_ID, UNK, Vocabulary
 
@@ -78,7 +78,7 @@ def save_text_model(folder: Path, texts: dict[str, list[str]]) -> None:
         words += counter.count(lines[:: len(lines) // LEARNING_LINES + 1])
     write_codes(folder / "codes", learn_bpe(words, MERGES))
     pieces: Counter[str] = Counter()
-    rows = BytePairEncoder(folder / "codes").apply(list(words))
+    rows = BytePairEncoder(read_codes(folder / "codes")).apply(list(words))
     for row, count in zip(rows, words.values(), strict=True):
         for piece in row.split(" "):
             pieces[piece] += count
@@ -91,8 +91,8 @@ def ours(language: str, folder: Path) -> Encode:
         language,
         mode="sacremoses",
         lowercase_and_remove_accent=False,
-        codes=folder / "codes",
-        vocabulary=folder / "vocab",
+        encoder=BytePairEncoder(read_codes(folder / "codes")),
+        vocabulary=Vocabulary.load(folder / "vocab"),
     )
     return lambda lines: pipeline.encode_lines(lines).ids
 

@@ -1,7 +1,7 @@
 """News Crawl and Wikipedia: fetched from their public servers and split into train, valid, test.
 
 Each step leaves its file whole or not at all, so a run that was stopped goes on where it was: at
-the byte, for a download.
+the byte, for a download. Whether languages have rules is for the caller to check, beforehand.
 """
 
 from __future__ import annotations
@@ -9,19 +9,18 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from data_prep.fetching import Patience, fetch, fetch_text
 from data_prep.holdout import HoldOut, write_splits
 from data_prep.pool import start_workers
-from data_prep.progress import note
+from data_prep.progress import note, show_progress
 from data_prep.reading import HashedFile, naming_damage, open_text
 from data_prep.wikidump import articles
 from data_prep.workspace import naming_disk_errors
 from xlm_lightning.errors import UserError
-from xlm_lightning.text.rules import language_rules
 
 NEWSCRAWL_URL = "https://data.statmt.org/news-crawl"
 WIKIPEDIA_URL = "https://dumps.wikimedia.org"
@@ -47,13 +46,13 @@ def newscrawl(
     server states and the CRC inside each gzip file stand in for them. Its sentences are shuffled,
     so there are no documents to keep.
     """
-    _check_languages(languages)
     if not years:
         raise UserError("corpus.years is empty; give at least one, as [2007,2008]")
     hold_out = HoldOut(valid_lines, test_lines)
     last_line = None if max_lines is None else max_lines + valid_lines + test_lines
     files: CorpusFiles = {}
     with naming_disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
         for language in languages:
             crawls = _fetch_crawls(folder, language, years, base_url, patience)
             name = f"newscrawl.{language}"
@@ -82,12 +81,12 @@ def wikipedia(
     Documents are kept, a blank line between them; the last articles are held out. The dump is
     checked against the sha1 that is published beside it.
     """
-    _check_languages(languages)
     if not re.fullmatch(r"latest|\d{8}", date):
         raise UserError(f"corpus.date={date} must be YYYYMMDD or latest")
     hold_out = HoldOut(valid_lines, test_lines)
     files: CorpusFiles = {}
     with naming_disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
         for language in languages:
             site = f"{base_url.rstrip('/')}/{language}wiki"
             dump_date, sha1 = _published_dump(site, language, date, patience)
@@ -130,13 +129,22 @@ def _published_dump(site: str, language: str, date: str, patience: Patience) -> 
     return found[2], found[1]
 
 
-def _lines(paths: Iterable[Path]) -> Iterator[bytes]:
+def _lines(paths: Sequence[Path]) -> Iterator[bytes]:
     """The lines of compressed files that are not blank."""
-    for path in paths:
-        with closing(HashedFile(path)) as source, naming_damage(path):
-            for line in open_text(path, source):
-                if stripped := line.strip():
-                    yield stripped
+    stored_bytes = sum(path.stat().st_size for path in paths)
+    with show_progress(
+        f"unpack {', '.join(path.name for path in paths)}", stored_bytes
+    ) as progress:
+        for path in paths:
+            reported = text_bytes = 0
+            with closing(HashedFile(path)) as source, naming_damage(path):
+                for line in open_text(path, source):
+                    text_bytes += len(line)
+                    if source.bytes_read > reported:  # once in a megabyte: it is read in buffers
+                        progress.advance(source.bytes_read - reported, text_bytes)
+                        reported, text_bytes = source.bytes_read, 0
+                    if stripped := line.strip():
+                        yield stripped
 
 
 def _targets(
@@ -159,10 +167,3 @@ def _all_there(targets: dict[str, Path]) -> bool:
 def _add(files: CorpusFiles, language: str, targets: dict[str, Path]) -> None:
     for split, path in targets.items():
         files.setdefault(split, {})[language] = [path]
-
-
-def _check_languages(languages: Sequence[str]) -> None:
-    if not languages:
-        raise UserError("corpus.languages is empty; give at least one, as [de,en]")
-    for language in languages:
-        language_rules(language, "sacremoses")  # an unknown one is a UserError, before any download

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from data_prep.progress import note
 from data_prep.reading import check_readable
 from xlm_lightning.errors import UserError, did_you_mean
-from xlm_lightning.text.rules import Mode, language_rules
+from xlm_lightning.text.rules import Mode, check_language
 
 SPLITS = ("train", "valid", "test")
 Inputs = dict[str, dict[str, list[Path]]]  # split -> language -> files, in the order of work
@@ -23,8 +23,7 @@ def check_files(files: Mapping[str, Mapping[str, Sequence[Path]]], mode: Mode) -
             )
     if not files.get("train"):
         raise UserError("no train text: give corpus.train.LANGUAGE=FILE for at least one language")
-    for language in files["train"]:
-        language_rules(language, mode)  # raises UserError for one that Moses does not know
+    check_languages("corpus.train", files["train"], mode)
     for split, languages in files.items():
         for language, paths in languages.items():
             _check_trained(split, language, sorted(files["train"]))
@@ -35,6 +34,14 @@ def check_files(files: Mapping[str, Mapping[str, Sequence[Path]]], mode: Mode) -
         for split in SPLITS
         if files.get(split)
     }
+
+
+def check_languages(key: str, languages: Collection[str], mode: Mode) -> None:
+    """Raise `UserError` for none at all, and for one that has no rules in this mode."""
+    if not languages:
+        raise UserError(f"{key} is empty; give at least one language, as [de,en]")
+    for language in languages:
+        check_language(language, mode)
 
 
 def stored_bytes(inputs: Mapping[str, Mapping[str, Sequence[Path]]]) -> int:

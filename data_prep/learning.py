@@ -31,7 +31,7 @@ WORDS_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True)
-class TextModel:
+class TextModelFiles:
     """The codes and vocabulary files of a prepared folder."""
 
     codes: Path
@@ -40,7 +40,7 @@ class TextModel:
     vocab_sha256: str
 
     @classmethod
-    def of(cls, out: Path) -> TextModel:
+    def of(cls, out: Path) -> TextModelFiles:
         codes, vocabulary = out / "codes", out / "vocab"
         return cls(codes, vocabulary, sha256_of(codes), sha256_of(vocabulary))
 
@@ -67,29 +67,32 @@ class CountResult:
     raw_bytes: int
 
 
-def copy_given(given: GivenTextModel, out: Path) -> TextModel:
+def copy_given(given: GivenTextModel, out: Path) -> TextModelFiles:
     """Take over codes and vocabulary byte for byte."""
     for source, target in ((given.codes, out / "codes"), (given.vocabulary, out / "vocab")):
         with atomic_write(target) as file:
             file.write(source.read_bytes())
-    return TextModel.of(out)
+    return TextModelFiles.of(out)
 
 
-def learn(out: Path, work: Path, settings: Settings, inputs: Inputs, pool: Workers) -> TextModel:
+def learn(
+    out: Path, work: Path, settings: Settings, inputs: Inputs, pool: Workers
+) -> TextModelFiles:
     """Count the train words of all languages, learn the merges, write codes and vocabulary."""
     merges = settings.merges
     assert merges is not None, "checked by check_text_model: it is given or learned"
     words, key = _count_all(work, settings, inputs, pool)
     record = work / "learned.json"
     if record.is_file() and out.joinpath("codes").is_file() and out.joinpath("vocab").is_file():
-        model = TextModel.of(out)
+        model = TextModelFiles.of(out)
         if json.loads(record.read_bytes()) == _learned(model, key):
             return model
     note(f"learn {merges:,} merges from {len(words):,} different words")
-    write_codes(out / "codes", learn_bpe(words, merges))
-    encoder = BytePairEncoder(out / "codes")
+    codes = learn_bpe(words, merges)
+    write_codes(out / "codes", codes)
+    encoder = BytePairEncoder(codes)
     Vocabulary.from_counts(_count_pieces(words, encoder)).save(out / "vocab")
-    model = TextModel.of(out)
+    model = TextModelFiles.of(out)
     write_json(record, _learned(model, key))
     return model
 
@@ -182,7 +185,7 @@ def _batches(words: Iterable[str]) -> Iterable[list[str]]:
     yield batch
 
 
-def _learned(model: TextModel, key: str) -> dict[str, str]:
+def _learned(model: TextModelFiles, key: str) -> dict[str, str]:
     return {
         "key": key,
         "codes_sha256": model.codes_sha256,

@@ -14,51 +14,33 @@ from typing import Any
 
 from data_prep.inputs import Inputs, check_files, stored_bytes
 from data_prep.learning import copy_given, learn
-from data_prep.lines import InvalidUtf8, TextPolicy
 from data_prep.pool import Workers, start_workers
 from data_prep.progress import note, show_progress
 from data_prep.publishing import Corpus, describe_files, is_finished, publish, result_of
 from data_prep.reading import read_pieces
-from data_prep.settings import Settings, check_text_model
+from data_prep.settings import Settings
 from data_prep.shards import Encoding, ShardResult, ShardTask, write_shard
 from data_prep.workspace import naming_disk_errors, workspace
-from xlm_lightning.text.rules import Mode
 
 
 def prepare(
     *,
     out: Path,
     files: Mapping[str, Mapping[str, Sequence[Path]]],
-    mode: Mode,
-    lowercase_and_remove_accent: bool,
-    merges: int | None,
-    codes: Path | None,
-    vocabulary: Path | None,
+    settings: Settings,
     workers: int,
-    shard_megabytes: float,
-    invalid_utf8: InvalidUtf8,
-    max_word_length: int,
     corpus: Mapping[str, Any],
     nll_nats: Mapping[str, Mapping[str, float]] | None = None,
 ) -> dict[str, Any]:
     """Prepare `files` (split -> language -> files) into `out`; the result as the command prints it.
 
-    `merges` learns a BPE code over all languages of the train split; `codes` and `vocabulary` reuse
-    given ones instead. For the manifest, `corpus` holds facts about the source and `nll_nats` the
-    true entropy of its text by split and language, where it is known. A run that was stopped is
-    taken up where it was; a finished folder of the same settings and files is answered at once, and
-    another is a `UserError`. `workers` changes the speed only.
+    For the manifest, `corpus` holds facts about the source and `nll_nats` the true entropy of its
+    text by split and language, where it is known. A run that was stopped is taken up where it was;
+    a finished folder of the same settings and files is answered at once, and another is a
+    `UserError`. `workers` changes the speed only.
     """
     start = time.monotonic()
-    inputs = check_files(files, mode)
-    settings = Settings(
-        mode,
-        lowercase_and_remove_accent,
-        TextPolicy(invalid_utf8, max_word_length),
-        shard_megabytes,
-        merges,
-        check_text_model(merges, codes, vocabulary),
-    )
+    inputs = check_files(files, settings.mode)
     with naming_disk_errors(out):
         if not is_finished(out, settings, inputs):
             with workspace(out) as work:

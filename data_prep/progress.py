@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from tqdm import tqdm
 
+from xlm_lightning.atomic import TEMPORARY_PREFIX
+
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_LOOKS = 0.2
 
 
 def note(message: str) -> None:
@@ -77,6 +82,35 @@ def show_progress(stage: str, total_bytes: int) -> Iterator[Progress]:
         yield progress
     finally:
         progress.close()
+
+
+@contextmanager
+def show_growth(stage: str, folder: Path, total_bytes: int) -> Iterator[None]:
+    """Show how files of `folder` grow while they are written, by whatever process, in the block.
+
+    Files are looked for under their temporary names (`atomic.py`): the writers need not report.
+    """
+    left_by_others = set(folder.glob(f"{TEMPORARY_PREFIX}*"))
+    ended = threading.Event()
+
+    def watch(progress: Progress) -> None:
+        largest: dict[Path, int] = {}
+        while not ended.wait(SECONDS_BETWEEN_LOOKS):
+            before = sum(largest.values())
+            for path in set(folder.glob(f"{TEMPORARY_PREFIX}*")) - left_by_others:
+                with suppress(FileNotFoundError):  # it has its name by now
+                    largest[path] = path.stat().st_size
+            grown = sum(largest.values()) - before
+            progress.advance(grown, grown)
+
+    with show_progress(stage, total_bytes) as progress:
+        watcher = threading.Thread(target=watch, args=(progress,), daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
 
 
 def _duration(seconds: float) -> str:

@@ -5,23 +5,30 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from data_prep.inputs import Inputs
-from data_prep.learning import TextModel
+from data_prep.learning import TextModelFiles
 from data_prep.lines import ANOMALIES
 from data_prep.progress import note
 from data_prep.reading import sha256_of
 from data_prep.settings import TOOL_VERSIONS, Settings
 from data_prep.shards import ShardResult
-from data_prep.workspace import INPUTS_NAME, WORK_NAME, remove_strangers
+from data_prep.workspace import (
+    INPUTS_NAME,
+    WORK_NAME,
+    check_folder,
+    naming_disk_errors,
+    remove_strangers,
+)
 from xlm_lightning.atomic import write_json
 from xlm_lightning.errors import UserError
 from xlm_lightning.manifest import BLOCK_LENGTH, MANIFEST_NAME, Manifest, Shard
-from xlm_lightning.text.vocabulary import Vocabulary
+from xlm_lightning.text.vocabulary import SPECIALS, Vocabulary
 
 COUNTS = ("lines", "tokens", "unknown", "documents", "raw_bytes", "dropped_tail")
 WAY_OUT = "give another out= or delete this folder"
@@ -38,15 +45,16 @@ class Corpus:
 def publish(
     out: Path,
     settings: Settings,
-    text_model: TextModel,
+    text_model: TextModelFiles,
     files: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]],
     results: Sequence[ShardResult],
     corpus: Corpus,
 ) -> None:
     """Make `out` a prepared folder. Raises `UserError` when a language came out empty."""
     splits, anomalies = _gather(files, results)
+    vocabulary = Vocabulary.load(text_model.vocabulary)
     manifest = Manifest(
-        vocab_size=len(Vocabulary.load(text_model.vocabulary)),
+        vocab_size=len(vocabulary),
         vocab_sha256=text_model.vocab_sha256,
         codes_sha256=text_model.codes_sha256,
         text={
@@ -54,12 +62,14 @@ def publish(
             "lowercase_and_remove_accent": settings.lowercase_and_remove_accent,
             "invalid_utf8": settings.policy.invalid_utf8,
             "max_word_length": settings.policy.max_word_length,
+            "vocabulary_filter": False,
             "versions": TOOL_VERSIONS,
         },
         splits=splits,
         corpus=dict(corpus.facts),
-        limit=_limit(corpus, splits),
+        limit=_limit(corpus, results),
         anomalies=anomalies,
+        special_ids={word: vocabulary.id(word) for word in SPECIALS},
     )
     remove_strangers(
         out, {name for shard in manifest.shards() for name in (shard.name, shard.docs_name)}
@@ -88,6 +98,22 @@ def describe_files(
     }
 
 
+def check_out(out: Path, settings: Settings, corpus: Mapping[str, Any]) -> None:
+    """Raise `UserError` when `out` cannot become what is wanted, whatever the text is.
+
+    Names and settings decide, so that it is known before text is fetched or made, which may take
+    hours. `corpus` holds what a manifest must say of the source.
+    """
+    with naming_disk_errors(out):
+        if not (out / MANIFEST_NAME).is_file():
+            check_folder(out)
+            return
+        _files_of_finished(out, settings)
+        known = Manifest.load(out).corpus
+        for key, wanted in corpus.items():
+            _check_same(out, f"corpus.{key}", known.get(key, "nothing"), wanted)
+
+
 def is_finished(out: Path, settings: Settings, inputs: Inputs) -> bool:
     """Whether `out` already holds what these settings and files give.
 
@@ -95,19 +121,7 @@ def is_finished(out: Path, settings: Settings, inputs: Inputs) -> bool:
     """
     if not (out / MANIFEST_NAME).is_file():
         return False
-    if not (out / INPUTS_NAME).is_file():
-        raise UserError(f"{out} already holds a prepared corpus of unknown origin; {WAY_OUT}")
-    try:
-        Manifest.load(out)
-    except UserError as error:
-        raise UserError(f"{error}: {WAY_OUT}") from error
-    known = json.loads((out / INPUTS_NAME).read_bytes())
-    wanted = settings.described()
-    for key in [*wanted, *known["settings"]]:
-        old, new = known["settings"].get(key, "nothing"), wanted.get(key, "nothing")
-        if old != new:
-            raise UserError(f"{out} was prepared with {key}={old}, not {new}; {WAY_OUT}")
-    _check_same_files(out, known["files"], inputs)
+    _check_same_files(out, _files_of_finished(out, settings), inputs)
     shutil.rmtree(out / WORK_NAME, ignore_errors=True)  # of a run killed right after its manifest
     note(f"{out} is already prepared from the same text with the same settings")
     return True
@@ -150,16 +164,20 @@ def _gather(
 
 
 def _limit(
-    corpus: Corpus, splits: Mapping[str, Mapping[str, Sequence[Shard]]]
+    corpus: Corpus, results: Sequence[ShardResult]
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """The true entropy, also as perplexity per token, now that the text is cut into tokens."""
+    """The true entropy, also as perplexity per token, now that the text is cut into tokens.
+
+    It is that of the whole text, so the tails that train shards drop are counted, too.
+    """
+    tokens: Counter[tuple[str, str]] = Counter()
+    for result in results:
+        tokens[result.split, result.language] += result.shard.tokens + result.shard.dropped_tail
     return {
         split: {
             language: {
                 "nll_nats": nll_nats,
-                "perplexity": math.exp(
-                    nll_nats / sum(shard.tokens for shard in splits[split][language])
-                ),
+                "perplexity": math.exp(nll_nats / tokens[split, language]),
             }
             for language, nll_nats in languages.items()
         }
@@ -184,6 +202,33 @@ def _tell_anomalies(split: str, language: str, counts: Mapping[str, int]) -> Non
     found = [f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items() if count]
     if found:
         note(f"corpus.{split}.{language}: {', '.join(found)}")
+
+
+def _files_of_finished(
+    out: Path, settings: Settings
+) -> Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]]:
+    """The files that `out` was prepared from; `UserError` when it was with other settings."""
+    if not (out / INPUTS_NAME).is_file():
+        raise UserError(f"{out} already holds a prepared corpus of unknown origin; {WAY_OUT}")
+    try:
+        Manifest.load(out)
+    except UserError as error:
+        raise UserError(f"{error}: {WAY_OUT}") from error
+    try:
+        known = json.loads((out / INPUTS_NAME).read_bytes())
+        made_with: dict[str, Any] = known["settings"]
+        files: dict[str, dict[str, list[dict[str, Any]]]] = known["files"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{out / INPUTS_NAME} is damaged ({error}); {WAY_OUT}") from error
+    wanted = settings.described()
+    for key in [*wanted, *made_with]:
+        _check_same(out, key, made_with.get(key, "nothing"), wanted.get(key, "nothing"))
+    return files
+
+
+def _check_same(out: Path, key: str, old: object, new: object) -> None:
+    if old != new:
+        raise UserError(f"{out} was prepared with {key}={old}, not {new}; {WAY_OUT}")
 
 
 def _check_same_files(

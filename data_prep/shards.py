@@ -22,9 +22,10 @@ from data_prep.lines import PieceText, TextPolicy, read_lines
 from data_prep.reading import Piece, sha256_of
 from xlm_lightning.atomic import atomic_write, write_json
 from xlm_lightning.manifest import BLOCK_LENGTH, Shard
+from xlm_lightning.text.bpe import BytePairEncoder, read_codes
 from xlm_lightning.text.pipeline import TextPipeline
 from xlm_lightning.text.rules import Mode
-from xlm_lightning.text.vocabulary import PAD
+from xlm_lightning.text.vocabulary import PAD, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -136,8 +137,8 @@ def _pipeline(language: str, encoding: Encoding) -> TextPipeline:
         language,
         mode=encoding.mode,
         lowercase_and_remove_accent=encoding.lowercase_and_remove_accent,
-        codes=encoding.codes,
-        vocabulary=encoding.vocabulary,
+        encoder=BytePairEncoder(read_codes(encoding.codes)),
+        vocabulary=Vocabulary.load(encoding.vocabulary),
         max_word_length=encoding.policy.max_word_length,
     )
 

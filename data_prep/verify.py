@@ -11,7 +11,7 @@ from data_prep.reading import sha256_of
 from xlm_lightning.errors import UserError
 from xlm_lightning.manifest import BLOCK_LENGTH, MANIFEST_NAME, TOKEN_BYTES, Manifest, Shard
 from xlm_lightning.text.bpe import read_codes
-from xlm_lightning.text.vocabulary import PAD, Vocabulary
+from xlm_lightning.text.vocabulary import PAD, SPECIALS, Vocabulary
 
 REPAIR = "restore the file or prepare the corpus again"
 
@@ -43,7 +43,14 @@ def _check_text_model(folder: Path, manifest: Manifest) -> None:
     _check_hash(folder / "codes", manifest.codes_sha256)
     _check_hash(folder / "vocab", manifest.vocab_sha256)
     read_codes(folder / "codes")
-    size = len(Vocabulary.load(folder / "vocab"))
+    vocabulary = Vocabulary.load(folder / "vocab")
+    size = len(vocabulary)
+    specials = {word: vocabulary.id(word) for word in SPECIALS}
+    if manifest.special_ids not in ({}, specials):
+        raise UserError(
+            f"{folder / MANIFEST_NAME}: special_ids are {manifest.special_ids}, here they are "
+            f"{specials}; {REPAIR}"
+        )
     if size != manifest.vocab_size:
         raise UserError(
             f"{folder / 'vocab'} gives {size} ids, {MANIFEST_NAME} says {manifest.vocab_size}; "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,12 @@ from xlm_lightning.manifest import MANIFEST_NAME
 WORK_NAME = ".work"
 INPUTS_NAME = "inputs.json"
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-NO_PERMISSION = (errno.EACCES, errno.EPERM, errno.EROFS)
+CANNOT_BE_WRITTEN = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOTDIR, errno.EEXIST, errno.EISDIR),  # a file stands where a folder is needed
+    *(errno.ENAMETOOLONG, errno.ELOOP),
+    errno.EFBIG,  # `ulimit -f`, or a file system with a largest size
+)
 
 
 @contextmanager
@@ -33,7 +39,7 @@ def workspace(out: Path) -> Iterator[Path]:
     A `UserError` leaves nothing behind, unless some text has two finished shards already: that is
     work worth keeping. Crashes and kills leave what is needed to go on.
     """
-    _check_ours(out)
+    check_folder(out)
     existed = out.exists()
     work = out / WORK_NAME
     work.mkdir(parents=True, exist_ok=True)
@@ -56,7 +62,7 @@ def workspace(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def naming_disk_errors(out: Path) -> Iterator[None]:
-    """Turn a full or forbidden disk into a `UserError` that names the folder."""
+    """Turn a disk that is full, or a place that cannot be written, into a `UserError` naming it."""
     try:
         yield
     except OSError as error:
@@ -64,9 +70,10 @@ def naming_disk_errors(out: Path) -> Iterator[None]:
             raise UserError(
                 f"no space is left for {out}; make room and run the same command again"
             ) from error
-        if error.errno in NO_PERMISSION:
+        if error.errno in CANNOT_BE_WRITTEN:
             raise UserError(
-                f"{error.filename or out} cannot be written: {error.strerror}"
+                f"{error.filename or out} cannot be written: {error.strerror}; "
+                "name another folder or mend this one"
             ) from error
         raise
 
@@ -84,9 +91,13 @@ def remove_strangers(out: Path, known: set[str]) -> None:
             folder.rmdir()
 
 
-def _check_ours(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise UserError(f"out={out} is a file; name a folder")
+def check_folder(out: Path) -> None:
+    """Raise `UserError` unless `out` is ours, or an empty folder, or can be made."""
+    there = next(path for path in (out, *out.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise UserError(f"out={out}: {there} is no folder; name another")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"out={out}: the folder {there} cannot be written; name another")
     ours = (out / WORK_NAME).is_dir() or (out / MANIFEST_NAME).is_file()
     if out.is_dir() and not ours and any(out.iterdir()):
         raise UserError(f"out={out} holds other files; name a new or an empty folder")

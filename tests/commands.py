@@ -87,10 +87,12 @@ def run_and_signal(
     *words: str,
     when: Callable[[], bool],
     number: signal.Signals,
+    settle_seconds: float = 0.0,
     cwd: Path | None = None,
     timeout: float = 120,
 ) -> Outcome:
-    """Start a console script, send it a signal as soon as `when()`, and wait for its end."""
+    """Start a console script, send it a signal as soon as `when()` (and a while after), and wait
+    for its end."""
     process = subprocess.Popen(
         [str(SCRIPTS / command), *words],
         cwd=cwd,
@@ -105,6 +107,7 @@ def run_and_signal(
             assert process.poll() is None, "the command ended before the signal"
             assert time.monotonic() < deadline, "the moment for the signal never came"
             time.sleep(0.01)
+        time.sleep(settle_seconds)
         process.send_signal(number)
         stdout, stderr = process.communicate(timeout=timeout)
     finally:

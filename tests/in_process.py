@@ -17,6 +17,7 @@ COMMANDS = {
     "xlm-prepare": cli.prepare,
     "xlm-evaluate": cli.evaluate,
     "xlm-generate": cli.generate,
+    "xlm-export": cli.export,
 }
 
 

@@ -18,7 +18,7 @@ from xlm_lightning import cli
 from xlm_lightning.compose import run_id
 from xlm_lightning.errors import UserError
 
-COMMANDS = ("xlm-train", "xlm-prepare", "xlm-evaluate", "xlm-generate")
+COMMANDS = ("xlm-train", "xlm-prepare", "xlm-evaluate", "xlm-generate", "xlm-export")
 TINY = (
     "experiment=debug",
     "trainer.accelerator=cpu",

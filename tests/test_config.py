@@ -16,12 +16,13 @@ from xlm_lightning import cli, compose, overrides
 from xlm_lightning.schema import PRECISIONS, Train
 
 CONF = overrides.config_folder()
-COMMANDS = (cli.TRAIN, cli.PREPARE, cli.EVALUATE, cli.GENERATE)
+COMMANDS = (cli.TRAIN, cli.PREPARE, cli.EVALUATE, cli.GENERATE, cli.EXPORT)
 NEEDED = {
     "train": ["data.dir=x"],
     "prepare": [],
     "evaluate": ["checkpoint=x"],
     "generate": ["checkpoint=x"],
+    "export": ["checkpoint=x", "out=y"],
 }
 
 

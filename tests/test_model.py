@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from xlm_lightning.attention import causal_attention
+from xlm_lightning.attention import attend
 from xlm_lightning.cross_entropy import IGNORED, linear_cross_entropy
 from xlm_lightning.dropout import byte_threshold, dropout, random_bytes
 from xlm_lightning.model import PAD_ID, XLM, Initialisation
@@ -16,7 +17,7 @@ from xlm_lightning.model import PAD_ID, XLM, Initialisation
 SHAPE = {"vocab_size": 97, "num_languages": 2, "layers": 3, "dim": 32, "heads": 4}
 
 
-def their_names(layers: int) -> dict[str, list[str]]:
+def their_names(layers: int, tied: bool = True) -> dict[str, list[str]]:
     """Our tensor -> transformers' tensors, stacked along the first axis."""
     names = {
         "tokens.weight": ["transformer.embeddings.weight"],
@@ -25,6 +26,8 @@ def their_names(layers: int) -> dict[str, list[str]]:
         "embedding_norm": ["transformer.layer_norm_emb"],
         "output_bias": ["pred_layer.proj.bias"],
     }
+    if not tied:
+        names["output_weight"] = ["pred_layer.proj.weight"]
     for i in range(layers):
         attention = f"transformer.attentions.{i}"
         names |= {
@@ -35,7 +38,7 @@ def their_names(layers: int) -> dict[str, list[str]]:
             f"layers.{i}.contract": [f"transformer.ffns.{i}.lin2"],
             f"layers.{i}.feed_forward_norm": [f"transformer.layer_norm2.{i}"],
         }
-    whole = {k: v for k, v in names.items() if k.endswith("weight") or k == "output_bias"}
+    whole = {k: v for k, v in names.items() if k.endswith("weight") or k.startswith("output")}
     for ours, theirs in names.items():
         if ours not in whole:
             for suffix in (".weight", ".bias"):
@@ -43,8 +46,8 @@ def their_names(layers: int) -> dict[str, list[str]]:
     return whole
 
 
-def in_transformers(model: XLM) -> torch.nn.Module:
-    """transformers' XLM of the same shape, causal, with the weights of `model`."""
+def in_transformers(model: XLM, causal: bool = True) -> torch.nn.Module:
+    """transformers' XLM of the same shape with the weights of `model`."""
     transformers = pytest.importorskip("transformers")
     shape = model.arguments
     config = transformers.XLMConfig(
@@ -54,18 +57,24 @@ def in_transformers(model: XLM) -> torch.nn.Module:
         n_heads=shape["heads"],
         n_langs=shape["num_languages"],
         max_position_embeddings=shape["max_positions"],
-        causal=True,
-        gelu_activation=True,
+        causal=causal,
+        gelu_activation=shape["activation"] == "gelu",
+        sinusoidal_embeddings=shape["position_init"] == "fixed_sinusoidal",
+        use_lang_emb=shape["language_embeddings"],
+        tie_word_embeddings=shape["tied_output"],
         layer_norm_eps=1e-12,
     )
     theirs = transformers.XLMWithLMHeadModel(config).eval()
     state, own = theirs.state_dict(), model.state_dict()
-    mapping = their_names(shape["layers"])
+    mapping = their_names(shape["layers"], shape["tied_output"])
+    if not shape["language_embeddings"]:
+        del mapping["languages.weight"]
     assert set(mapping) == set(own)
     for name, parts in mapping.items():
         for part, tensor in zip(parts, own[name].chunk(len(parts)), strict=True):
             state[part] = tensor
-    state["pred_layer.proj.weight"] = own["tokens.weight"]
+    if shape["tied_output"]:
+        state["pred_layer.proj.weight"] = own["tokens.weight"]
     theirs.load_state_dict(state)
     return theirs
 
@@ -76,13 +85,27 @@ def model() -> XLM:
     return XLM(**SHAPE).eval()
 
 
-def test_log_probabilities_equal_transformers(model: XLM) -> None:
-    theirs = in_transformers(model)
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize(
+    "option",
+    [
+        {},
+        {"activation": "relu"},
+        {"position_init": "fixed_sinusoidal"},
+        {"language_embeddings": False},
+        {"tied_output": False},
+    ],
+    ids=str,
+)
+@torch.no_grad()
+def test_log_probabilities_equal_transformers(option: dict[str, Any], causal: bool) -> None:
+    torch.manual_seed(0)
+    model = XLM(**SHAPE, **option).eval()
+    theirs = in_transformers(model, causal)
     tokens = torch.randint(14, SHAPE["vocab_size"], (4, 60))
     languages = torch.tensor([0, 1, 0, 1])[:, None]
-    with torch.no_grad():
-        ours = model.logits(model(tokens, languages)).log_softmax(-1)
-        expected = theirs(tokens, langs=languages.expand_as(tokens)).logits.log_softmax(-1)
+    ours = model.logits(model(tokens, languages, causal=causal)).log_softmax(-1)
+    expected = theirs(tokens, langs=languages.expand_as(tokens)).logits.log_softmax(-1)
     assert (ours - expected).abs().max() < 1e-5
 
 
@@ -181,13 +204,14 @@ def test_gradient_checkpointing_changes_nothing_but_memory(model: XLM) -> None:
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
+@pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("time", [1, 63, 64, 65, 200])
-def test_strips_equal_the_fused_attention(time: int) -> None:
+def test_strips_equal_the_fused_attention(time: int, causal: bool) -> None:
     torch.manual_seed(time)
     inputs = [torch.randn(2, 3, time, 16, requires_grad=True) for _ in range(3)]
     outputs, gradients = [], []
     for method in ("strips", "sdpa"):
-        output = causal_attention(*inputs, dropout=0.0, method=method, dropout_method="auto")
+        output = attend(*inputs, causal=causal, dropout=0.0, method=method, dropout_method="auto")
         gradients.append(torch.autograd.grad((output**3).sum(), inputs))
         outputs.append(output)
     torch.testing.assert_close(*outputs, rtol=1e-5, atol=1e-6)
@@ -195,24 +219,23 @@ def test_strips_equal_the_fused_attention(time: int) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_strips_with_dropout_are_the_gradient_of_what_they_compute() -> None:
+@pytest.mark.parametrize("causal", [True, False])
+def test_strips_with_dropout_are_the_gradient_of_what_they_compute(causal: bool) -> None:
     inputs = [torch.randn(1, 2, 70, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]
 
-    def attend(*tensors: torch.Tensor) -> torch.Tensor:
+    def in_strips(*tensors: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(3)
-        return causal_attention(*tensors, dropout=0.3, method="strips", dropout_method="auto")
+        return attend(*tensors, causal=causal, dropout=0.3, method="strips", dropout_method="auto")
 
-    assert torch.autograd.gradcheck(attend, inputs, fast_mode=True)
+    assert torch.autograd.gradcheck(in_strips, inputs, fast_mode=True)
 
 
 def test_attention_dropout_is_unbiased() -> None:
     torch.manual_seed(0)
     q, k, v = (torch.randn(1, 2, 65, 8) for _ in range(3))
-    exact = causal_attention(q, k, v, dropout=0.0, method="sdpa", dropout_method="auto")
-    noisy = [
-        causal_attention(q, k, v, dropout=0.2, method="strips", dropout_method="auto")
-        for _ in range(800)
-    ]
+    how = {"causal": True, "dropout_method": "auto"}
+    exact = attend(q, k, v, dropout=0.0, method="sdpa", **how)
+    noisy = [attend(q, k, v, dropout=0.2, method="strips", **how) for _ in range(800)]
     standard_error = torch.stack(noisy).std(0) / math.sqrt(len(noisy))
     deviation = (torch.stack(noisy).mean(0) - exact) / standard_error
     assert not torch.equal(noisy[0], noisy[1])

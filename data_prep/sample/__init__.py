@@ -2,7 +2,7 @@
 
 Tables of words (`lexicon/`) and rules over shared meanings (`phrases`, `adverbials`, `clauses`,
 `sentences`) make a synchronous grammar (`grammar`); `sampler` draws documents from it, `scorer` and
-`documents` compute the probability of text, `corpus` writes the files.
+`documents` compute the probability of text, `corpus` writes the files and `record` remembers them.
 
 Why the figures are exact. A text is a row of independent documents; a document is a hidden topic, a
 run of units (sentences, or two that share a subject) and the choice to stop. The generator takes
@@ -15,8 +15,9 @@ all cuts from the words alone, and the tests hold it against the generator, and 
 force. `orthography` says why Moses' tokens lose nothing.
 """
 
-from data_prep.sample.corpus import GRAMMAR_VERSION, SampleCorpus, SampleFile, write_sample
+from data_prep.sample.corpus import GRAMMAR_VERSION, write_sample
 from data_prep.sample.documents import accepts, log_probability
+from data_prep.sample.record import SampleCorpus, SampleFile
 
 __all__ = [
     "GRAMMAR_VERSION",

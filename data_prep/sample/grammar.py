@@ -48,10 +48,6 @@ class Grammar:
     productions: Mapping[str, tuple[Production, ...]]
     weights: tuple[tuple[int, ...], ...]
 
-    def is_lexical(self, symbol: str) -> bool:
-        """Whether `symbol` rewrites to words at once."""
-        return all(not production.children for production in self.productions[symbol])
-
 
 class GrammarBuilder:
     """Collects rules and checks that they close."""

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, Timer
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, Timer
 from pytorch_lightning.loggers import Logger
 
 from xlm_lightning import schema
-from xlm_lightning.checkpoint import AtomicCheckpointIO, load_model
+from xlm_lightning.callbacks.figures import TrainingFigures
+from xlm_lightning.callbacks.last_checkpoint import LastCheckpoint
+from xlm_lightning.callbacks.progress import Progress
+from xlm_lightning.callbacks.samples import Samples
+from xlm_lightning.callbacks.stop_signals import StopSignals
+from xlm_lightning.checkpoint import AtomicCheckpointIO
 from xlm_lightning.data import StreamingDataModule
 from xlm_lightning.errors import UserError
-from xlm_lightning.machine import cpu_has_bf16, fastest_precision, uses_gpu
+from xlm_lightning.machine import cpu_has_bf16, fastest_precision, require_gpu, uses_gpu
 from xlm_lightning.manifest import Manifest
 from xlm_lightning.model import XLM
+from xlm_lightning.pretrained import load_model
+from xlm_lightning.run_folder import RunFolder
 from xlm_lightning.task import MONITOR, CausalLanguageModeling
+from xlm_lightning.text.pipeline import TextPipeline
+from xlm_lightning.text.vocabulary import Vocabulary
+from xlm_lightning.warm_start import warm_start
 
 
 def build_data(config: schema.Train) -> StreamingDataModule:
@@ -46,30 +57,19 @@ def _world_size(trainer: schema.Trainer) -> int:
     return int(trainer.devices) * trainer.num_nodes
 
 
-def build_model(options: schema.Model, manifest: Manifest) -> XLM:
+def build_model(options: schema.Model, data: StreamingDataModule) -> XLM:
+    """Make the model for the words and languages of the data; say what a warm start matched."""
     arguments = asdict(options)
     init_from = arguments.pop("init_from")
+    manifest = data.manifest
     model = XLM(vocab_size=manifest.vocab_size, num_languages=len(manifest.languages), **arguments)
     if init_from is not None:
-        _initialise_from(model, Path(init_from))
-    return model
-
-
-def _initialise_from(model: XLM, path: Path) -> None:
-    source = load_model(path)
-    try:
-        model.load_state_dict(source.model.state_dict())
-    except RuntimeError as error:
-        shapes = {"model": model.arguments, "checkpoint": source.model.arguments}
-        differing = sorted(
-            f"{key} {shapes['model'][key]} / {shapes['checkpoint'][key]}"
-            for key in model.arguments
-            if shapes["model"][key] != shapes["checkpoint"][key]
+        vocabulary = Vocabulary.load(data.folder / "vocab")
+        print(
+            warm_start(model, vocabulary, manifest.languages, load_model(init_from)),
+            file=sys.stderr,
         )
-        raise UserError(
-            f"model.init_from={path} has another shape (this model / checkpoint): "
-            f"{', '.join(differing)}"
-        ) from error
+    return model
 
 
 def build_task(config: schema.Train, model: XLM, manifest: Manifest) -> CausalLanguageModeling:
@@ -85,12 +85,52 @@ def build_task(config: schema.Train, model: XLM, manifest: Manifest) -> CausalLa
     )
 
 
-def build_early_stopping(options: schema.Callbacks) -> EarlyStopping | None:
+@dataclass(frozen=True)
+class RunCallbacks:
+    """All callbacks of a run, and by name those that its summary asks."""
+
+    all: list[Callback]
+    figures: TrainingFigures
+    signals: StopSignals
+    best: ModelCheckpoint
+    last: LastCheckpoint
+
+
+def build_callbacks(
+    config: schema.Train, run: RunFolder, pipelines: Mapping[str, TextPipeline]
+) -> RunCallbacks:
+    """Make the callbacks, in the order in which they act; checkpoints come last anyway."""
+    options = config.callbacks
+    figures = TrainingFigures(config.trainer.log_every_n_steps)
+    signals = StopSignals()
+    timer = _timer(config.trainer)
+    best = ModelCheckpoint(
+        run.checkpoints,
+        filename="best-{step:08d}",
+        monitor=MONITOR,
+        save_top_k=config.checkpoint.keep_best,
+        auto_insert_metric_name=False,
+        save_weights_only=True,
+    )
+    last = LastCheckpoint(
+        run.checkpoints,
+        every_n_steps=config.checkpoint.every_n_steps,
+        keep=config.checkpoint.keep_last,
+    )
+    samples = Samples(run.samples, pipelines, seed=config.seed, **asdict(options.samples))
+    progress = Progress(figures, options.progress_seconds, timer)
+    optional = [_early_stopping(options), timer]
+    present = [callback for callback in optional if callback is not None]
+    in_order: list[Callback] = [figures, signals, *present, samples, progress, best, last]
+    return RunCallbacks(in_order, figures, signals, best, last)
+
+
+def _early_stopping(options: schema.Callbacks) -> EarlyStopping | None:
     patience = options.early_stopping_patience
     return None if patience is None else EarlyStopping(MONITOR, patience=patience, mode="min")
 
 
-def build_timer(options: schema.Trainer) -> Timer | None:
+def _timer(options: schema.Trainer) -> Timer | None:
     return None if options.max_time is None else Timer(options.max_time, verbose=False)
 
 
@@ -111,14 +151,26 @@ def choose_precision(asked: str, accelerator: str) -> str:
     return name
 
 
+def _check_devices(options: schema.Trainer) -> None:
+    """What the schema cannot know: which devices this machine has."""
+    devices = options.devices
+    if not uses_gpu(options.accelerator):
+        if isinstance(devices, list):
+            raise UserError(
+                f"trainer.devices={devices}: there is no GPU here; on a CPU say how many processes"
+            )
+        return
+    count = torch.cuda.device_count()
+    wanted = max(devices) + 1 if isinstance(devices, list) else devices
+    if devices != "auto" and wanted > count:
+        raise UserError(f"trainer.devices={devices}: this machine has {count} GPUs")
+
+
 def build_trainer(
     options: schema.Trainer, folder: Path, *, loggers: list[Logger], callbacks: list[Callback]
 ) -> pl.Trainer:
-    if options.accelerator == "gpu" and not torch.cuda.is_available():
-        raise UserError(
-            "trainer.accelerator=gpu: torch finds no GPU on this machine; "
-            "say trainer.accelerator=cpu (and trainer.devices=1), or install a CUDA build of torch"
-        )
+    require_gpu("trainer.accelerator", options.accelerator)
+    _check_devices(options)
     arguments = asdict(options)
     del arguments["max_time"]  # a callback, so that the last checkpoint comes after it
     arguments["precision"] = choose_precision(options.precision, options.accelerator)

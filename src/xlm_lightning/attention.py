@@ -1,8 +1,9 @@
-"""Causal self-attention: torch's fused kernel, or strips of queries on a CPU.
+"""Self-attention: torch's fused kernel, or strips of queries on a CPU.
 
 On a CPU torch's fused kernel has no dropout and falls back to whole (time, time) matrices. The
-strips here compute only the lower triangle and draw their dropout from bytes (`dropout.py`): the
-same function, compared with the fused call in the tests and timed in `bench/train_step.py`.
+strips here compute only the lower triangle of a causal model and draw their dropout from bytes
+(`dropout.py`): the same function, compared with the fused call in the tests and timed in
+`bench/train_step.py`.
 """
 
 from __future__ import annotations
@@ -24,16 +25,17 @@ AttentionMethod = Literal["auto", "sdpa", "strips"]
 STRIP_LENGTH = 64  # queries per strip: 5/8 of the (time, time) square is computed at 256 tokens
 
 
-def causal_attention(
+def attend(
     queries: Tensor,
     keys: Tensor,
     values: Tensor,
     *,
+    causal: bool,
     dropout: float,
     method: AttentionMethod,
     dropout_method: DropoutMethod,
 ) -> Tensor:
-    """Attend from each position to itself and those before it.
+    """Attend from each position to itself and those before it (`causal`), or to all.
 
     All tensors are (batch, heads, time, head_dim). `dropout` is the probability on the attention
     weights (0 outside training). `auto` takes the strips where they pay on a CPU: with dropout, and
@@ -42,28 +44,35 @@ def causal_attention(
     """
     pays = queries.device.type == "cpu" and (dropout > 0 or queries.dtype == torch.bfloat16)
     if method == "strips" or (method == "auto" and pays and dropout_method != "torch"):
-        attend: Any = _StripAttention.apply  # torch leaves it untyped
-        context: Tensor = attend(queries, keys, values, dropout)
+        in_strips: Any = _StripAttention.apply  # torch leaves it untyped
+        context: Tensor = in_strips(queries, keys, values, causal, dropout)
         return context
-    return F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout, is_causal=True)
+    return F.scaled_dot_product_attention(
+        queries, keys, values, dropout_p=dropout, is_causal=causal
+    )
 
 
 class _StripAttention(torch.autograd.Function):
-    """Strips of queries against all keys up to the strip's end; the softmax sums in fp32."""
+    """Strips of queries against all keys, or those up to the strip's end; softmax sums in fp32."""
 
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, dropout: float) -> Tensor:
+    def forward(
+        ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, causal: bool, dropout: float
+    ) -> Tensor:
         batch, heads, time, head_dim = queries.shape
         flat = [x.reshape(batch * heads, time, head_dim) for x in (queries, keys, values)]
         q, k, v = flat[0] * head_dim**-0.5, flat[1], flat[2]
+        ctx.causal = causal
         ctx.threshold = byte_threshold(dropout)
         ctx.keep_scale = 256 / (256 - ctx.threshold)
         output = torch.empty_like(q)
         saved: list[Tensor] = []
         for start in range(0, time, STRIP_LENGTH):
             end = min(start + STRIP_LENGTH, time)
-            scores = torch.bmm(q[:, start:end], k[:, :end].transpose(1, 2))  # (rows, strip, end)
-            scores[:, :, start:].add_(_future(end - start, scores))
+            seen = end if causal else time
+            scores = torch.bmm(q[:, start:end], k[:, :seen].transpose(1, 2))  # (rows, strip, seen)
+            if causal:
+                scores[:, :, start:].add_(_future(end - start, scores))
             weights = torch.softmax(scores, dim=-1)
             noise = random_bytes(weights.shape, weights.device) if ctx.threshold else weights
             dropped = (
@@ -71,13 +80,13 @@ class _StripAttention(torch.autograd.Function):
                 if ctx.threshold
                 else weights
             )
-            torch.bmm(dropped, v[:, :end], out=output[:, start:end])
+            torch.bmm(dropped, v[:, :seen], out=output[:, start:end])
             saved += [weights, noise]
         ctx.save_for_backward(q, k, v, *saved)
         return output.mul_(ctx.keep_scale).view(batch, heads, time, head_dim)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         q, k, v, *saved = ctx.saved_tensors
         shape = gradient.shape
         time, head_dim = shape[2], shape[3]
@@ -86,20 +95,21 @@ class _StripAttention(torch.autograd.Function):
         grad_k, grad_v = torch.zeros_like(k), torch.zeros_like(v)
         for index, start in enumerate(range(0, time, STRIP_LENGTH)):
             end = min(start + STRIP_LENGTH, time)
+            seen = end if ctx.causal else time
             weights, noise = saved[2 * index], saved[2 * index + 1]
             strip = grad_output[:, start:end]
-            grad_weights = torch.bmm(strip, v[:, :end].transpose(1, 2))
+            grad_weights = torch.bmm(strip, v[:, :seen].transpose(1, 2))
             dropped = weights
             if ctx.threshold:
                 keep = keep_mask(noise, ctx.threshold, weights.dtype)
                 grad_weights.mul_(keep)
                 dropped = keep.mul_(weights)
-            grad_v[:, :end].baddbmm_(dropped.transpose(1, 2), strip)
+            grad_v[:, :seen].baddbmm_(dropped.transpose(1, 2), strip)
             grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
-            torch.bmm(grad_scores, k[:, :end], out=grad_q[:, start:end])
-            grad_k[:, :end].baddbmm_(grad_scores.transpose(1, 2), q[:, start:end])
+            torch.bmm(grad_scores, k[:, :seen], out=grad_q[:, start:end])
+            grad_k[:, :seen].baddbmm_(grad_scores.transpose(1, 2), q[:, start:end])
         grad_q.mul_(head_dim**-0.5)
-        return grad_q.view(shape), grad_k.view(shape), grad_v.view(shape), None
+        return grad_q.view(shape), grad_k.view(shape), grad_v.view(shape), None, None
 
 
 def _future(length: int, like: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from xlm_lightning.atomic import atomic_write
 from xlm_lightning.errors import UserError
 from xlm_lightning.model import XLM
+from xlm_lightning.run_folder import RunFolder
+from xlm_lightning.trained import TrainedModel
 
 MODEL_KEY = "xlm_lightning"  # in a checkpoint: what rebuilds the model around its weights
 CHECKPOINTS = "checkpoints"
@@ -30,19 +31,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, file)
 
 
-@dataclass(frozen=True)
-class TrainedModel:
-    """A model in evaluation mode, with what is needed to feed it."""
-
-    model: XLM
-    languages: list[str]
-    stream_length: int  # tokens of a training sequence
-    step: int
-    path: Path
-    run_folder: Path
-
-
-def load_model(path: Path) -> TrainedModel:
+def load_checkpoint(path: Path) -> TrainedModel:
     """Load a run folder's best (else last) checkpoint, or the `.ckpt` file `path`.
 
     Raises `UserError` that names the file when it is missing, damaged or of another program.
@@ -55,13 +44,16 @@ def load_model(path: Path) -> TrainedModel:
         model.load_state_dict(model_weights(checkpoint))
     except RuntimeError as error:
         raise UserError(f"{file} does not hold the model that it describes: {error}") from error
+    run = RunFolder(file.parent.parent)
     return TrainedModel(
         model.eval(),
         languages=described["languages"],
+        objective=described.get("objective", "clm"),
         stream_length=described["stream_length"],
-        step=checkpoint["global_step"],
         path=file,
-        run_folder=file.parent.parent,
+        load_text_model=run.text_model,
+        data_folder=run.data_folder(),
+        facts={"steps": checkpoint["global_step"]},
     )
 
 
@@ -69,8 +61,10 @@ def find_checkpoint(path: Path) -> Path:
     """Return the checkpoint file that `path` means: itself, or a run folder's best or last one."""
     if path.is_file():
         return path
-    best = sorted((path / CHECKPOINTS).glob("best-*.ckpt"))
     last = path / CHECKPOINTS / LAST
+    best = sorted((path / CHECKPOINTS).glob("best-*.ckpt"))
+    if len(best) > 1 and last.is_file():
+        best = [file for file in best if file.name == _best_name(last)] or best
     if best:
         return best[-1]
     if last.is_file():
@@ -78,10 +72,42 @@ def find_checkpoint(path: Path) -> Path:
     raise UserError(f"checkpoint={path}: neither a file nor a run folder with {CHECKPOINTS}/{LAST}")
 
 
+def _best_name(last: Path) -> str:
+    """Name of the best of several checkpoints, as the run's own keeper remembers it."""
+    for name, state in read_checkpoint(last)["callbacks"].items():
+        if name.startswith("ModelCheckpoint"):
+            return Path(state["best_model_path"]).name
+    return ""
+
+
+def resume_point(resume: str, run: RunFolder) -> Path | None:
+    """Return the checkpoint that a run goes on from, None for a new run.
+
+    `resume`: `auto`, `never`, or a run folder or checkpoint. Raises `UserError` for a file that is
+    damaged, or holds weights only, before anything is written.
+    """
+    last = run.checkpoints / LAST
+    if resume == "never" and last.is_file():
+        raise UserError(
+            f"run.dir={run.path} already holds a run; continue it with resume=auto, "
+            "or choose another run.dir"
+        )
+    if resume == "never" or (resume == "auto" and not last.is_file()):
+        return None
+    path = last if resume == "auto" else Path(resume)
+    path = path if path.is_file() else path / CHECKPOINTS / LAST
+    if "optimizer_states" not in read_checkpoint(path):
+        raise UserError(
+            f"resume={resume}: {path} holds weights only, so that training cannot go on exactly; "
+            f"take {LAST}, or begin a new run with model.init_from={path}"
+        )
+    return path
+
+
 def read_checkpoint(file: Path) -> dict[str, Any]:
     """Read one of our checkpoint files, plain containers and tensors only."""
     try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else "it ends too early"
         raise UserError(f"checkpoint {file} cannot be read ({reason}); take another one") from error

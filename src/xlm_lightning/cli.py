@@ -28,6 +28,7 @@ TRAIN = Command("train", schema.Train)
 PREPARE = Command("prepare", schema.Prepare)
 EVALUATE = Command("evaluate", schema.Evaluate)
 GENERATE = Command("generate", schema.Generate)
+EXPORT = Command("export", schema.Export)
 
 Result = dict[str, Any]
 # JSON leaves these alone, but many readers of "the last line" break lines there.
@@ -54,6 +55,11 @@ def generate() -> NoReturn:
     _open(GENERATE, _generate)
 
 
+def export() -> NoReturn:
+    """xlm-export."""
+    _open(EXPORT, _export)
+
+
 def _train(config: schema.Train) -> Result:
     if _is_main_process():
         _ensure_data(config.data)
@@ -76,6 +82,12 @@ def _evaluate(config: schema.Evaluate) -> Result:
 
 def _generate(config: schema.Generate) -> Result:
     from xlm_lightning.generate import generate as run
+
+    return run(config)
+
+
+def _export(config: schema.Export) -> Result:
+    from xlm_lightning.export import export as run
 
     return run(config)
 

@@ -1,19 +1,78 @@
-"""What a person reads at the end of a run: perplexity beside the limit, and text of its own."""
+"""The end of a run: all of valid and test scored, and what a person reads of it."""
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
+import pytorch_lightning as pl
 import torch
 
+from xlm_lightning import schema
+from xlm_lightning.checkpoint import model_weights, read_checkpoint
+from xlm_lightning.data import StreamingDataModule
 from xlm_lightning.generation import generate
 from xlm_lightning.manifest import Manifest
 from xlm_lightning.model import XLM
+from xlm_lightning.run_folder import RunFolder
+from xlm_lightning.task import CausalLanguageModeling
 from xlm_lightning.text.pipeline import TextPipeline
 
 SENTENCES = 200  # written per language; a share of 90 % is then known to 4 points (95 %)
 SHOWN = 3
+
+
+def score_splits(
+    trainer: pl.Trainer, task: CausalLanguageModeling, data: StreamingDataModule, best: str
+) -> dict[str, Any]:
+    """Score valid and test, whole, with the best weights, beside the corpus's own limit."""
+    if trainer.is_global_zero:
+        print("scoring all of valid and test with the best weights", file=sys.stderr)
+    if best:
+        task.model.load_state_dict(model_weights(read_checkpoint(Path(best))))
+    results: dict[str, Any] = {}
+    trainer.validate(task, data, verbose=False)
+    results["valid"] = task.results
+    if "test" in data.manifest.splits:
+        trainer.test(task, data, verbose=False)
+        results["test"] = task.results
+    if data.manifest.limit:
+        results["limit"] = data.manifest.limit["valid"]
+    return results
+
+
+def show_results(
+    summary: Mapping[str, Any],
+    model: XLM,
+    pipelines: Mapping[str, TextPipeline],
+    manifest: Manifest,
+    samples: schema.Samples,
+) -> dict[str, Any]:
+    """Print the figures and some text of the model's own; return the share that is grammatical."""
+    sentences = write_sentences(
+        model,
+        pipelines,
+        temperature=samples.temperature,
+        top_k=samples.top_k,
+        seed=summary["seed"],
+    )
+    shares = grammatical_shares(sentences, pipelines, manifest)
+    added = {"grammatical": shares} if shares else {}
+    texts = {
+        name: [pipelines[name].decode(ids) for ids in rows] for name, rows in sentences.items()
+    }
+    print("\n".join(closing_lines({**summary, **added}, texts)), file=sys.stderr)
+    return added
+
+
+def say_how_to_resume(command: Sequence[str], run: RunFolder) -> None:
+    """Print the command that goes on."""
+    others = [word for word in command if not word.startswith(("run.dir=", "resume="))]
+    line = shlex.join([*others, f"run.dir={run.path}"])
+    print(f"stopped; go on with\n  {line}", file=sys.stderr)
 
 
 def write_sentences(

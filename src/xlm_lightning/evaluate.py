@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +12,24 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from xlm_lightning import schema
-from xlm_lightning.checkpoint import TrainedModel, load_model
 from xlm_lightning.cross_entropy import IGNORED
-from xlm_lightning.errors import UserError, did_you_mean
+from xlm_lightning.errors import UserError
 from xlm_lightning.machine import device_and_autocast, keep_freed_memory
 from xlm_lightning.manifest import Manifest
 from xlm_lightning.model import PAD_ID
 from xlm_lightning.perplexity import empty_sums, score, score_tokens, summarise
-from xlm_lightning.run_folder import RunFolder
+from xlm_lightning.pretrained import load_model
 from xlm_lightning.streaming.evaluation import EvaluationBatches
 from xlm_lightning.streaming.shards import TokenShards
-from xlm_lightning.text.vocabulary import EOS
+from xlm_lightning.text.vocabulary import EOS, Vocabulary
+from xlm_lightning.trained import TrainedModel
 
 
 def evaluate(config: schema.Evaluate) -> dict[str, Any]:
     """Score a split (per language and mean), or lines of text (each, and together)."""
     keep_freed_memory()
-    trained = load_model(Path(config.checkpoint))
-    device, autocast = device_and_autocast(config.accelerator, schema.PRECISIONS[config.precision])
+    trained = load_model(config.checkpoint, config.objective)
+    device, autocast = device_and_autocast(config.accelerator, config.precision)
     trained.model.to(device)
     with autocast:
         if config.text is None and config.text_file is None:
@@ -40,8 +40,9 @@ def evaluate(config: schema.Evaluate) -> dict[str, Any]:
 def _evaluate_split(
     config: schema.Evaluate, trained: TrainedModel, device: torch.device
 ) -> dict[str, Any]:
-    run = RunFolder(trained.run_folder)
-    folder = Path(config.data.dir) if config.data.dir is not None else run.data_folder()
+    folder = Path(config.data.dir) if config.data.dir is not None else trained.data_folder
+    if folder is None:
+        raise UserError("data.dir=null: say data.dir=DIR, the prepared folder to score")
     manifest = Manifest.load(folder)
     _check_fit(trained, manifest, folder, config.split)
     shards = TokenShards(folder, config.split, trained.stream_length, manifest)
@@ -63,8 +64,13 @@ def _check_fit(trained: TrainedModel, manifest: Manifest, folder: Path, split: s
     if manifest.vocab_size != trained.model.arguments["vocab_size"]:
         raise UserError(
             f"data.dir={folder} has {manifest.vocab_size} token ids, the model "
-            f"{trained.model.arguments['vocab_size']}: prepare the text with the run's own codes "
-            f"and vocabulary ({RunFolder(trained.run_folder).text_model})"
+            f"{trained.model.arguments['vocab_size']}: prepare the text with the model's own codes "
+            "and vocabulary (xlm-prepare bpe.codes=FILE bpe.vocab=FILE)"
+        )
+    if Vocabulary.load(folder / "vocab").words != trained.load_text_model().vocabulary.words:
+        raise UserError(
+            f"data.dir={folder} was encoded with other words than the model's: prepare the text "
+            "with the model's own codes and vocabulary (xlm-prepare bpe.codes=FILE bpe.vocab=FILE)"
         )
     if manifest.languages != trained.languages:
         raise UserError(
@@ -79,8 +85,8 @@ def _evaluate_lines(
     config: schema.Evaluate, trained: TrainedModel, device: torch.device
 ) -> dict[str, Any]:
     """Each line is a text of its own, from `</s>` to `</s>`."""
-    language = language_id(config.language, trained.languages)
-    pipeline = RunFolder(trained.run_folder).pipelines()[trained.languages[language]]
+    language = trained.language_id(config.language)
+    pipeline = trained.load_text_model().pipelines()[trained.languages[language]]
     lines = list(_lines(config))
     sequences = [[EOS, *pipeline.encode(line), EOS] for line in lines]
     limit = trained.model.max_positions + 1
@@ -140,16 +146,3 @@ def _lines(config: schema.Evaluate) -> Iterator[str]:
     if not content.strip():
         raise UserError(f"text_file={path} is empty")
     yield from content.removesuffix("\n").split("\n")
-
-
-def language_id(language: str | None, languages: Iterable[str]) -> int:
-    """Return the id of `language` (None: the first); `UserError` with the list for another one."""
-    known = list(languages)
-    if language is None:
-        return 0
-    if language not in known:
-        raise UserError(
-            f"language={language}: the model knows {', '.join(known)}."
-            + did_you_mean(language, known)
-        )
-    return known.index(language)

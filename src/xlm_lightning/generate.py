@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from xlm_lightning import schema
-from xlm_lightning.checkpoint import load_model
 from xlm_lightning.errors import UserError
-from xlm_lightning.evaluate import language_id
 from xlm_lightning.generation import generate as generate_ids
 from xlm_lightning.machine import device_and_autocast, keep_freed_memory
-from xlm_lightning.run_folder import RunFolder
+from xlm_lightning.pretrained import load_model
 
 
 def generate(config: schema.Generate) -> dict[str, Any]:
     """Continue `prompt` `num_samples` times; the texts include the prompt."""
     keep_freed_memory()
-    trained = load_model(Path(config.checkpoint))
-    device, _ = device_and_autocast(config.accelerator, "32-true")
+    trained = load_model(config.checkpoint, config.objective)
+    device, _ = device_and_autocast(config.accelerator, "32")
     model = trained.model.to(device)
-    language = language_id(config.language, trained.languages)
-    pipeline = RunFolder(trained.run_folder).pipelines()[trained.languages[language]]
+    language = trained.language_id(config.language)
+    pipeline = trained.load_text_model().pipelines()[trained.languages[language]]
     prompt = pipeline.encode(config.prompt) if config.prompt.strip() else []
     if len(prompt) >= model.max_positions:
         raise UserError(

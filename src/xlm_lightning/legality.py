@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
@@ -103,16 +104,23 @@ class NotEmpty:
 class Existing:
     """A file or folder that must be there when a command starts; `unless` lists other legal words.
 
-    Checked by `check_files`, not by `check`: a configuration is legal on machines without its data.
+    `what` says `file`, `folder`, or in words what may be either. With `hub` a value such as
+    `owner/name` may also be a model's name on the Hugging Face hub. Checked by `check_files`, not
+    by `check`: a configuration is legal on machines without its data.
     """
 
-    def __init__(self, what: str, *, unless: tuple[str, ...] = ()) -> None:
+    def __init__(self, what: str, *, unless: tuple[str, ...] = (), hub: bool = False) -> None:
         self.what = what
         self.unless = unless
+        self.hub = hub
 
     def broken(self, value: Any) -> str:
         """See `Rule`."""
-        if value in self.unless or Path(value).exists():
+        path = Path(value)
+        if path.exists() and self.what in ("file", "folder"):
+            wrong = path.is_dir() == (self.what == "file")
+            return f"must be a {self.what}" if wrong else ""
+        if value in self.unless or path.exists() or (self.hub and _may_be_on_the_hub(value)):
             return ""
         folder = Path(value).absolute().parent
         if not folder.is_dir():
@@ -120,6 +128,20 @@ class Existing:
         there = (path.name for path in folder.iterdir())
         near = did_you_mean(Path(value).name, [*self.unless, *there])
         return f"no such {self.what} in {str(folder)!r}.{near}"
+
+
+class FolderToBe:
+    """A folder that a command may make: nothing on the way to it is a file. See `check_files`."""
+
+    def broken(self, value: Any) -> str:
+        """See `Rule`."""
+        path = Path(value).absolute()
+        nearest = next(folder for folder in (path, *path.parents) if folder.exists())
+        return "" if nearest.is_dir() else f"{nearest} is a file; choose another folder"
+
+
+def _may_be_on_the_hub(name: str) -> bool:
+    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name)) and not Path(name).parent.exists()
 
 
 class Verbatim:
@@ -169,17 +191,18 @@ def check(config: Any, raw: Mapping[str, Any], prefix: str = "") -> None:
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{field.key}={value}: must be a finite number")
         for rule in field.rules:
-            if value is not None and not isinstance(rule, Existing | Verbatim):
+            if value is not None and not isinstance(rule, Existing | FolderToBe | Verbatim):
                 _apply(rule, field.key, value)
         if dataclasses.is_dataclass(value):
             check(value, given or {}, f"{field.key}.")
 
 
 def check_files(config: Any, prefix: str = "") -> None:
-    """Raise `UserError` for the first file or folder below `config` that is not there."""
+    """Raise `UserError` for the first file or folder below `config` that is not there, or that
+    cannot be made."""
     for field, value in _values(config, prefix):
         for rule in field.rules:
-            if value is not None and isinstance(rule, Existing):
+            if value is not None and isinstance(rule, Existing | FolderToBe):
                 _apply(rule, field.key, value)
         if dataclasses.is_dataclass(value):
             check_files(value, f"{field.key}.")

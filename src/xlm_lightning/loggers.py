@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import netrc
 import os
+import re
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 from urllib.parse import urlparse
 
@@ -17,13 +17,13 @@ from xlm_lightning.metrics_csv import MetricsCsv
 from xlm_lightning.run_folder import RunFolder
 
 
-def build_loggers(config: schema.Train, run: RunFolder) -> list[Logger]:
-    """Return the loggers in the order in which they write."""
+def build_loggers(options: schema.Logger, config: dict[str, Any], run: RunFolder) -> list[Logger]:
+    """Return the loggers in the order in which they write; `config` is shown on a dashboard."""
     loggers: list[Logger] = [MetricsCsv(run.metrics)]
-    if config.logger.tensorboard is not None:
-        loggers.append(_tensorboard(config.logger.tensorboard, run))
-    if config.logger.wandb is not None:
-        loggers.append(_wandb(config.logger.wandb, asdict(config), run))
+    if options.tensorboard is not None:
+        loggers.append(_tensorboard(options.tensorboard, run))
+    if options.wandb is not None:
+        loggers.append(_wandb(options.wandb, config, run))
     return loggers
 
 
@@ -45,11 +45,12 @@ def _tensorboard(options: schema.Tensorboard, run: RunFolder) -> Logger:
 
 def _wandb(options: schema.Wandb, config: dict[str, Any], run: RunFolder) -> Logger:
     offline = options.mode == "offline" or (options.mode == "auto" and not _logged_in())
+    name = f"{run.path.absolute().parent.name}-{run.path.name}"
     try:
         return WandbLogger(
-            name=options.name or f"{run.path.parent.name}-{run.path.name}",
+            name=options.name or name,
             save_dir=run.path,
-            id=run.path.name,
+            id=re.sub(r"[^\w.-]", "-", name),  # with the sweep's name: its jobs are 0, 1, ...
             project=options.project,
             entity=options.entity,
             group=options.group,

@@ -7,6 +7,8 @@ import platform
 
 import torch
 
+from xlm_lightning.errors import UserError
+
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h of glibc
 _NEVER = 2**31 - 1
 
@@ -31,6 +33,15 @@ def uses_gpu(accelerator: str) -> bool:
     return accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
 
 
+def require_gpu(key: str, accelerator: str) -> None:
+    """Raise `UserError` where `key=gpu` asks for what this machine, or this torch, has not."""
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise UserError(
+            f"{key}=gpu: torch finds no GPU on this machine; say {key}=cpu, or install a CUDA "
+            "build of torch"
+        )
+
+
 def fastest_precision(accelerator: str) -> str:
     """The fastest precision whose numerics are safe without a look: bf16 where it is native."""
     if uses_gpu(accelerator):
@@ -52,8 +63,10 @@ def cpu_has_bf16() -> bool:
 def device_and_autocast(accelerator: str, precision: str) -> tuple[torch.device, torch.autocast]:
     """The device and the autocast context that `accelerator` and `precision` mean outside training.
 
-    `precision` is Lightning's name for it; `auto` is the fastest safe one.
+    `precision`: `32-true`, `bf16-mixed`, `16-mixed`, or `auto` for the fastest safe one. Raises
+    `UserError` where there is no GPU to use.
     """
+    require_gpu("accelerator", accelerator)
     device = torch.device("cuda" if uses_gpu(accelerator) else "cpu")
     name = fastest_precision(accelerator) if precision == "auto" else precision
     dtypes = {"bf16": torch.bfloat16, "16": torch.float16}

@@ -54,9 +54,12 @@ class Manifest:
     splits: dict[str, dict[str, list[Shard]]]  # split -> language -> shards in order
     corpus: dict[str, Any] = field(default_factory=dict)  # facts about the source
     limit: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
-    """split -> language -> {nll_nats, perplexity}: the true entropy, where it is known."""
+    """split -> language -> {nll_nats, perplexity}: the true entropy of the whole text (the dropped
+    tails of train included), where it is known."""
     anomalies: dict[str, dict[str, dict[str, int]]] = field(default_factory=dict)
     """split -> language -> what was odd in the text (control characters, invalid UTF-8, ...)."""
+    special_ids: dict[str, int] = field(default_factory=dict)
+    """<s>, </s>, <pad>, ... -> id; empty in a folder from before they were recorded."""
     dtype: str = "uint16"
     byte_order: str = "little"
     block_length: int = BLOCK_LENGTH

@@ -15,12 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from xlm_lightning.attention import AttentionMethod, causal_attention
+from xlm_lightning.attention import AttentionMethod, attend
 from xlm_lightning.cross_entropy import linear_cross_entropy
 from xlm_lightning.dropout import DropoutMethod, dropout
 
 Initialisation = Literal["original", "balanced"]
-PositionInitialisation = Literal["random", "sinusoidal"]
+PositionInitialisation = Literal["random", "sinusoidal", "fixed_sinusoidal"]
+Activation = Literal["gelu", "relu"]
 
 PAD_ID = 2
 NORM_EPS = 1e-12  # torch's default 1e-5 would move log-probabilities by 1e-4
@@ -44,7 +45,7 @@ class LayerCache:
 
 
 class SelfAttention(nn.Module):
-    """Causal multi-head self-attention with one fused projection for queries, keys and values."""
+    """Multi-head self-attention with one fused projection for queries, keys and values."""
 
     def __init__(
         self,
@@ -62,17 +63,18 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
 
-    def forward(self, hidden: Tensor, cache: LayerCache | None = None) -> Tensor:
+    def forward(self, hidden: Tensor, causal: bool, cache: LayerCache | None = None) -> Tensor:
         batch, time, dim = hidden.shape
         qkv = self.qkv(hidden).view(batch, time, 3, self.heads, dim // self.heads)
         queries, keys, values = qkv.permute(2, 0, 3, 1, 4).unbind(
             0
         )  # (batch, heads, time, head_dim)
         if cache is None:
-            context = causal_attention(
+            context = attend(
                 queries,
                 keys,
                 values,
+                causal=causal,
                 dropout=self.dropout if self.training else 0.0,
                 method=self.method,
                 dropout_method=self.dropout_method,
@@ -94,19 +96,21 @@ class Layer(nn.Module):
         attention_dropout: float,
         attention: AttentionMethod,
         dropout_method: DropoutMethod,
+        activation: Activation,
     ) -> None:
         super().__init__()
         self.dropout = dropout
         self.dropout_method: DropoutMethod = dropout_method
+        self.activate = F.gelu if activation == "gelu" else F.relu  # gelu: the exact erf form
         self.attention = SelfAttention(dim, heads, attention_dropout, attention, dropout_method)
         self.attention_norm = nn.LayerNorm(dim, eps=NORM_EPS)
         self.expand = nn.Linear(dim, 4 * dim)
         self.contract = nn.Linear(4 * dim, dim)
         self.feed_forward_norm = nn.LayerNorm(dim, eps=NORM_EPS)
 
-    def forward(self, hidden: Tensor, cache: LayerCache | None = None) -> Tensor:
-        hidden = self.attention_norm(hidden + self._drop(self.attention(hidden, cache)))
-        expanded = F.gelu(self.expand(hidden))  # the exact erf form
+    def forward(self, hidden: Tensor, causal: bool, cache: LayerCache | None = None) -> Tensor:
+        hidden = self.attention_norm(hidden + self._drop(self.attention(hidden, causal, cache)))
+        expanded = self.activate(self.expand(hidden))
         normed: Tensor = self.feed_forward_norm(hidden + self._drop(self.contract(expanded)))
         return normed
 
@@ -115,7 +119,7 @@ class Layer(nn.Module):
 
 
 class XLM(nn.Module):
-    """A causal cross-lingual language model; every position carries the id of its language."""
+    """A cross-lingual language model; every position carries the id of its language."""
 
     def __init__(
         self,
@@ -133,6 +137,9 @@ class XLM(nn.Module):
         gradient_checkpointing: bool = False,
         init: Initialisation = "original",
         position_init: PositionInitialisation = "random",
+        activation: Activation = "gelu",
+        language_embeddings: bool = True,
+        tied_output: bool = True,
     ) -> None:
         super().__init__()
         self.arguments = {  # what a checkpoint needs to build the same model again
@@ -144,6 +151,10 @@ class XLM(nn.Module):
             "dropout": dropout,
             "attention_dropout": attention_dropout,
             "max_positions": max_positions,
+            "position_init": position_init,
+            "activation": activation,
+            "language_embeddings": language_embeddings,
+            "tied_output": tied_output,
         }
         self.max_positions = max_positions
         self.dropout = dropout
@@ -152,13 +163,15 @@ class XLM(nn.Module):
         self.tokens = nn.Embedding(vocab_size, dim, padding_idx=PAD_ID)
         self.positions = nn.Embedding(max_positions, dim)
         # The original adds a language only where there are several.
-        self.languages = nn.Embedding(num_languages, dim) if num_languages > 1 else None
+        several = num_languages > 1 and language_embeddings
+        self.languages = nn.Embedding(num_languages, dim) if several else None
         self.embedding_norm = nn.LayerNorm(dim, eps=NORM_EPS)
         self.layers = nn.ModuleList(
-            Layer(dim, heads, dropout, attention_dropout, attention, dropout_method)
+            Layer(dim, heads, dropout, attention_dropout, attention, dropout_method, activation)
             for _ in range(layers)
         )
         self.head_shape = (heads, dim // heads)
+        self.output_weight = None if tied_output else nn.Parameter(torch.empty(vocab_size, dim))
         self.output_bias = nn.Parameter(torch.empty(vocab_size))
         self._initialise(init, position_init)
 
@@ -174,7 +187,8 @@ class XLM(nn.Module):
 
         Positions are learned in both. Drawn at random, each place has to find out by itself which
         one stands before it; from sinusoids one map serves all (sample corpus, 1 M tokens: 0.179
-        nats above the true entropy instead of 0.207).
+        nats above the true entropy instead of 0.207). `fixed_sinusoidal` is the original's option:
+        sinusoids of length 1 that are not learned.
         """
         dim = self.tokens.embedding_dim
         std = dim**-0.5 if init == "original" else min(2048**-0.5, 4.25 / dim)
@@ -189,19 +203,29 @@ class XLM(nn.Module):
             nn.init.uniform_(self.output_bias, -(dim**-0.5), dim**-0.5)
         else:
             nn.init.zeros_(self.output_bias)
+        if self.output_weight is not None:
+            nn.init.uniform_(self.output_weight, -(dim**-0.5), dim**-0.5)
         self.tokens.weight[PAD_ID].zero_()
-        if position_init == "sinusoidal":
+        if position_init != "random":
+            fixed = position_init == "fixed_sinusoidal"
             waves = sinusoids(*self.positions.weight.shape)
-            self.positions.weight.copy_(waves * std * 2**0.5)  # the same spread
+            self.positions.weight.copy_(waves * (1 if fixed else std * 2**0.5))  # the same spread
+            self.positions.weight.requires_grad_(not fixed)
 
     def forward(
-        self, tokens: Tensor, languages: Tensor, caches: list[LayerCache] | None = None
+        self,
+        tokens: Tensor,
+        languages: Tensor,
+        caches: list[LayerCache] | None = None,
+        *,
+        causal: bool = True,
     ) -> Tensor:
         """Hidden states (batch, time, dim) of int64 `tokens` (batch, time).
 
-        `languages` is int64 (batch, time), or anything that broadcasts to it. With `caches` the
-        tokens continue what the caches hold. Padding, if any, comes last: a causal model never
-        looks at it.
+        `languages` is int64 (batch, time), or anything that broadcasts to it. `causal`: a position
+        sees itself and those before it; otherwise all. With `caches` (causal only) the tokens
+        continue what the caches hold. Padding, if any, comes last: a causal model never looks at
+        it.
         """
         start = caches[0].length if caches else 0
         end = start + tokens.shape[1]
@@ -214,9 +238,9 @@ class XLM(nn.Module):
         hidden = dropout(hidden, self.dropout, training=self.training, method=self.dropout_method)
         for index, layer in enumerate(self.layers):
             if self.gradient_checkpointing and self.training:
-                hidden = checkpoint(layer, hidden, use_reentrant=False)
+                hidden = checkpoint(layer, hidden, causal, use_reentrant=False)
             else:
-                hidden = layer(hidden, caches[index] if caches else None)
+                hidden = layer(hidden, causal, caches[index] if caches else None)
         return hidden
 
     def _embed(self, tokens: Tensor) -> Tensor:
@@ -226,17 +250,20 @@ class XLM(nn.Module):
         dense, so nobody sees it; but no second gradient of the matrix's size (265 MB in the
         published shape) has to be filled and added.
         """
-        on_cpu = tokens.device.type == "cpu"
-        return F.embedding(tokens, self.tokens.weight, PAD_ID, sparse=on_cpu)
+        sparse = tokens.device.type == "cpu" and self.output_weight is None
+        return F.embedding(tokens, self.tokens.weight, PAD_ID, sparse=sparse)
+
+    def _output_matrix(self) -> Tensor:
+        return self.tokens.weight if self.output_weight is None else self.output_weight
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Scores (..., vocabulary) of the next token; the matrix is that of the embeddings."""
-        return F.linear(hidden, self.tokens.weight, self.output_bias)
+        """Scores (..., vocabulary); the matrix is that of the embeddings, unless untied."""
+        return F.linear(hidden, self._output_matrix(), self.output_bias)
 
     def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Mean -ln p in nats of `targets` (batch, time), -100 where nothing is scored."""
         return linear_cross_entropy(
-            hidden.flatten(0, 1), self.tokens.weight, self.output_bias, targets.flatten()
+            hidden.flatten(0, 1), self._output_matrix(), self.output_bias, targets.flatten()
         )
 
     def new_caches(self, batch: int, length: int) -> list[LayerCache]:

@@ -79,6 +79,8 @@ def read_words(command: Command, arguments: Sequence[str]) -> Words:
         return Words(options, list(options.overrides), {})
     for given in options.overrides:
         word, key, value = _split(given, groups)
+        if key is not None and key.startswith(("hydra.run.", "hydra.sweep.", "hydra.job.")):
+            raise UserError(f"{key}: folders are this program's business; say run.dir=DIR")
         if key is None or key in groups or key.startswith("hydra."):
             overrides.append(word)
         elif key in folders:

@@ -7,7 +7,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from data_prep.inputs import check_languages
+from data_prep.lines import InvalidUtf8, TextPolicy
 from data_prep.prepare import prepare as prepare_files
+from data_prep.publishing import check_out
+from data_prep.settings import Settings, check_text_model
 from data_prep.verify import verify
 from xlm_lightning.schema import (
     Corpus,
@@ -17,6 +21,7 @@ from xlm_lightning.schema import (
     TextCorpus,
     WikipediaCorpus,
 )
+from xlm_lightning.text.rules import Mode
 
 
 @dataclass(frozen=True)
@@ -32,23 +37,46 @@ def prepare(config: Prepare) -> dict[str, Any]:
     """Run the command; the JSON result of the contract."""
     if config.verify is not None:
         return verify(Path(config.verify))
+    settings = _settings(config)
+    _check_before_work(config, settings)
     raw = find_raw_text(config.corpus, config.workers)
-    given = config.bpe.codes is not None
     return prepare_files(
         out=Path(config.out),
         files=raw.files,
-        mode=cast(Any, config.text.mode),
-        lowercase_and_remove_accent=config.text.lowercase_and_remove_accent,
-        merges=None if given else config.bpe.merges,
-        codes=Path(config.bpe.codes) if config.bpe.codes else None,
-        vocabulary=Path(config.bpe.vocab) if config.bpe.vocab else None,
+        settings=settings,
         workers=config.workers,
-        shard_megabytes=config.shard_megabytes,
-        invalid_utf8=cast(Any, config.invalid_utf8),
-        max_word_length=config.max_word_length,
         corpus={**_described(config.corpus), **raw.facts},
         nll_nats=raw.nll_nats,
     )
+
+
+def _settings(config: Prepare) -> Settings:
+    """What decides the ids; given codes and vocabulary are read and checked here."""
+    codes, vocabulary = config.bpe.codes, config.bpe.vocab
+    merges = config.bpe.merges if codes is None else None
+    return Settings(
+        mode=cast(Mode, config.text.mode),
+        lowercase_and_remove_accent=config.text.lowercase_and_remove_accent,
+        policy=TextPolicy(cast(InvalidUtf8, config.invalid_utf8), config.max_word_length),
+        shard_megabytes=config.shard_megabytes,
+        merges=merges,
+        given=check_text_model(
+            merges,
+            Path(codes) if codes is not None else None,
+            Path(vocabulary) if vocabulary is not None else None,
+        ),
+    )
+
+
+def _check_before_work(config: Prepare, settings: Settings) -> None:
+    """Raise `UserError` for what is wrong whatever the text is: a download may take hours."""
+    corpus = config.corpus
+    if isinstance(corpus, NewscrawlCorpus | WikipediaCorpus):
+        check_languages("corpus.languages", corpus.languages, settings.mode)
+    # Own files have no other facts, and text does not depend on the mirror it was fetched from.
+    facts = {} if isinstance(corpus, TextCorpus) else _described(corpus)
+    facts.pop("base_url", None)
+    check_out(Path(config.out), settings, facts)
 
 
 def find_raw_text(corpus: Corpus, workers: int) -> RawText:
@@ -84,6 +112,7 @@ def find_raw_text(corpus: Corpus, workers: int) -> RawText:
             base_url=corpus.base_url,
             valid_lines=corpus.valid_lines,
             test_lines=corpus.test_lines,
+            workers=workers,
         )
     )
 
@@ -103,7 +132,6 @@ def _sample(corpus: SampleCorpus, workers: int) -> RawText:
         nll_nats={
             split: {language: file.nll_nats for language, file in languages.items()}
             for split, languages in written.files.items()
-            if split != "train"
         },
     )
 

@@ -22,7 +22,7 @@ from xlm_lightning.atomic import atomic_write, write_json, write_text
 from xlm_lightning.errors import UserError
 from xlm_lightning.manifest import Manifest, manifest_sha256
 from xlm_lightning.model import XLM
-from xlm_lightning.text.pipeline import TextPipeline, load_pipelines
+from xlm_lightning.text.text_model import TextModel
 
 PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "omegaconf", "numpy", "sacremoses")
 
@@ -46,7 +46,7 @@ class RunFolder:
         return self.path / "metrics.csv"
 
     @property
-    def text_model(self) -> Path:
+    def text_folder(self) -> Path:
         return self.path / "text"
 
     def write_config(self, config: Mapping[str, Any], command: Sequence[str]) -> None:
@@ -65,28 +65,28 @@ class RunFolder:
         for name in ("codes", "vocab"):
             with (
                 (data_folder / name).open("rb") as source,
-                atomic_write(self.text_model / name) as copy,
+                atomic_write(self.text_folder / name) as copy,
             ):
                 shutil.copyfileobj(source, copy)
-        write_json(self.text_model / "text.json", text_options(manifest))
+        write_json(self.text_folder / "text.json", text_options(manifest))
 
-    def pipelines(self) -> dict[str, TextPipeline]:
-        """Language -> text pipeline of the run, in the order of the language ids."""
-        path = self.text_model / "text.json"
+    def text_model(self) -> TextModel:
+        """Return the run's own copy of its text model."""
+        path = self.text_folder / "text.json"
         if not path.is_file():
             raise UserError(f"{path} is missing: a checkpoint needs its run folder to read text")
-        return load_pipelines(self.text_model, **json.loads(path.read_text(encoding="utf-8")))
+        return TextModel.load(self.text_folder, **json.loads(path.read_text(encoding="utf-8")))
 
-    def data_folder(self) -> Path:
-        """Return the prepared folder that the run was trained on."""
+    def data_folder(self) -> Path | None:
+        """Return the prepared folder that the run was trained on, None without its config.yaml."""
         path = self.path / "config.yaml"
         if not path.is_file():
-            raise UserError(f"{path} is missing: say data.dir=DIR, the prepared folder to score")
+            return None
         return Path(yaml.safe_load(path.read_text(encoding="utf-8"))["data"]["dir"])
 
 
 def text_options(manifest: Manifest) -> dict[str, Any]:
-    """Return what `load_pipelines` needs beside the folder with codes and vocabulary."""
+    """Return what `TextModel.load` needs beside the folder with codes and vocabulary."""
     return {
         "mode": manifest.text["mode"],
         "lowercase_and_remove_accent": manifest.text["lowercase_and_remove_accent"],
@@ -120,16 +120,19 @@ def provenance(
 def weights_sha256(model: XLM) -> str:
     """Hash of the fp32 bytes of all tensors in the order of their names."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
+    for _, tensor in sorted(model.state_dict().items()):
         digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
 def _git_revision() -> str | None:
-    """Revision of the checkout that holds this package, `+` when changed; None without one."""
+    """Revision of the checkout that holds this package, `+` when changed; None without one.
+
+    A package installed inside somebody's own repository is not tracked there.
+    """
     folder = Path(__file__).parent
     try:
+        _git(folder, "ls-files", "--error-unmatch", __file__)
         revision = _git(folder, "rev-parse", "HEAD")
         return revision + ("+" if _git(folder, "status", "--porcelain") else "")
     except (OSError, subprocess.CalledProcessError):

@@ -1,17 +1,20 @@
-"""A small text in two languages, and the preparation of it with the tests' own sizes."""
+"""A small text in two languages and its preparation; small dumps on a server of our own."""
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_preparation import arguments, make_text
+from file_server import Remote, serve
+from small_preparation import arguments, make_text, prepare_with
 
-from data_prep.prepare import prepare
-
+PAGE = "<page><title>{0}</title><ns>{1}</ns><revision><text>{2}</text></revision></page>\n"
 Prepare = Callable[..., dict[str, Any]]
 
 
@@ -37,7 +40,7 @@ def files(tmp_path: Path) -> dict[str, dict[str, list[Path]]]:
 def prepared_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared folder of the small files; not to be altered."""
     folder = tmp_path_factory.mktemp("prepared")
-    prepare(out=folder / "out", files=write_files(folder / "text"), **arguments())
+    prepare_with(folder / "out", write_files(folder / "text"), **arguments())
     return folder / "out"
 
 
@@ -52,6 +55,49 @@ def prepare_small() -> Prepare:
     """`prepare` with small defaults; keyword arguments change them."""
 
     def run(out: Path, files: Any, **changes: Any) -> dict[str, Any]:
-        return prepare(out=out, files=files, **arguments(**changes))
+        return prepare_with(out, files, **arguments(**changes))
 
     return run
+
+
+@pytest.fixture
+def remote() -> Iterator[Remote]:
+    with serve(Remote()) as served:
+        yield served
+
+
+@pytest.fixture
+def crawl(remote) -> Remote:
+    for language in ("de", "en"):
+        for year in (2007, 2008):
+            text = "".join(f"{language} {year} sentence {i} .\n" for i in range(500))
+            name = f"news.{year}.{language}.shuffled.deduped.gz"
+            remote.files[f"/{language}/{name}"] = gzip.compress(text.encode())
+    return remote
+
+
+@pytest.fixture
+def wiki(remote) -> Remote:
+    for language in ("de", "en"):
+        pages = [
+            PAGE.format(f"Title {i}", 0, f"'''Article {i}''' first.\n\n== Part ==\nSecond {i}.")
+            for i in range(450)
+        ]
+        pages[3] = PAGE.format("Talk", 1, "Not an article.")
+        pages[4] = PAGE.format("Old", 0, "#REDIRECT [[New]]").replace("<rev", "<redirect/><rev")
+        pages[5] = PAGE.format("Only", 0, "{{template}}")
+        dump = (
+            '<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/"><siteinfo><namespaces>'
+            '<namespace key="6">Bestand</namespace></namespaces></siteinfo>\n'
+            + "".join(pages)
+            + "</mediawiki>\n"
+        ).encode()
+        half = len(dump) // 2
+        packed = bz2.compress(dump[:half]) + bz2.compress(dump[half:])  # several streams
+        site, name = f"/{language}wiki", f"{language}wiki-20240101-pages-articles.xml.bz2"
+        remote.files[f"{site}/20240101/{name}"] = packed
+        sums = f"{'0' * 40}  {language}wiki-20240101-page.sql.gz\n"
+        sums += f"{hashlib.sha1(packed).hexdigest()}  {name}\n"
+        remote.files[f"{site}/latest/{language}wiki-latest-sha1sums.txt"] = sums.encode()
+        remote.files[f"{site}/20240101/{language}wiki-20240101-sha1sums.txt"] = sums.encode()
+    return remote

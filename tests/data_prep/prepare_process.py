@@ -6,19 +6,20 @@ import json
 import sys
 from pathlib import Path
 
-from data_prep.prepare import prepare
+from small_preparation import prepare_with
+
 from xlm_lightning.errors import UserError
 
 
 def main() -> int:
     given = json.loads(Path(sys.argv[1]).read_bytes())
-    given["out"] = Path(given["out"])
-    given["files"] = {
+    out = Path(given.pop("out"))
+    files = {
         split: {language: [Path(path) for path in paths] for language, paths in languages.items()}
-        for split, languages in given["files"].items()
+        for split, languages in given.pop("files").items()
     }
     try:
-        print(json.dumps(prepare(**given)))
+        print(json.dumps(prepare_with(out, files, **given)))
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

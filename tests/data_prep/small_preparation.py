@@ -6,6 +6,10 @@ import random
 from pathlib import Path
 from typing import Any
 
+from data_prep.lines import TextPolicy
+from data_prep.prepare import prepare
+from data_prep.settings import Settings, check_text_model
+
 SYLLABLES = ["ba", "de", "ki", "lo", "mu", "na", "po", "ri", "su", "te", "vä", "zö", "ça", "né"]
 
 
@@ -30,8 +34,23 @@ def tree(folder: Path) -> dict[str, bytes]:
     }
 
 
+def prepare_with(out: Path, files: Any, **given: Any) -> dict[str, Any]:
+    """Call `prepare` as the command does, with `arguments()`."""
+    settings = Settings(
+        mode=given["mode"],
+        lowercase_and_remove_accent=given["lowercase_and_remove_accent"],
+        policy=TextPolicy(given["invalid_utf8"], given["max_word_length"]),
+        shard_megabytes=given["shard_megabytes"],
+        merges=given["merges"],
+        given=check_text_model(given["merges"], given["codes"], given["vocabulary"]),
+    )
+    return prepare(
+        out=out, files=files, settings=settings, workers=given["workers"], corpus=given["corpus"]
+    )
+
+
 def arguments(**changes: Any) -> dict[str, Any]:
-    """Keyword arguments of `prepare`, but for `out` and `files`."""
+    """The small defaults of `prepare_with`, as JSON can hold them."""
     return {
         "mode": "moses",
         "lowercase_and_remove_accent": False,

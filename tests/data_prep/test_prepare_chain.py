@@ -16,9 +16,9 @@ from data_prep import learning, publishing, workspace
 from data_prep.verify import verify
 from xlm_lightning.errors import UserError
 from xlm_lightning.manifest import Manifest, manifest_sha256
-from xlm_lightning.text.bpe import read_codes
+from xlm_lightning.text.bpe import BytePairEncoder, read_codes
 from xlm_lightning.text.pipeline import TextPipeline
-from xlm_lightning.text.vocabulary import EOS, PAD, Vocabulary
+from xlm_lightning.text.vocabulary import EOS, PAD, UNK, Vocabulary
 
 
 def pipeline(folder: Path, language: str = "de") -> TextPipeline:
@@ -26,8 +26,8 @@ def pipeline(folder: Path, language: str = "de") -> TextPipeline:
         language,
         mode="moses",
         lowercase_and_remove_accent=False,
-        codes=folder / "codes",
-        vocabulary=folder / "vocab",
+        encoder=BytePairEncoder(read_codes(folder / "codes")),
+        vocabulary=Vocabulary.load(folder / "vocab"),
     )
 
 
@@ -42,6 +42,9 @@ def test_the_folder_holds_what_the_contract_names(prepared):
     assert manifest.vocab_size == len(Vocabulary.load(prepared / "vocab"))
     assert len(read_codes(prepared / "codes")) == 100
     assert manifest.text["mode"] == "moses"
+    assert manifest.text["vocabulary_filter"] is False
+    assert list(manifest.special_ids.values()) == list(range(14))
+    assert [manifest.special_ids[word] for word in ("</s>", "<pad>", "<unk>")] == [EOS, PAD, UNK]
     assert manifest.corpus == {"name": "text"}
 
 
@@ -186,6 +189,13 @@ def test_a_finished_folder_with_a_damaged_shard_is_told(prepared, files, prepare
         prepare_small(prepared, files)
 
 
+@pytest.mark.parametrize("content", ["", "{}", "[]"])
+def test_a_finished_folder_with_damaged_inputs_is_told(prepared, files, prepare_small, content):
+    (prepared / "inputs.json").write_text(content)
+    with pytest.raises(UserError, match=r"inputs\.json is damaged .* delete this folder"):
+        prepare_small(prepared, files)
+
+
 def test_an_unfinished_folder_of_other_settings_leaves_no_trace(tmp_path, files, prepare_small):
     """A run that ended before its manifest, with smaller shards and one more split."""
     out = tmp_path / "out"
@@ -205,9 +215,18 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path, files, prepare_small):
     (tmp_path / "home" / "letter.txt").write_text("dear")
     with pytest.raises(UserError, match="holds other files"):
         prepare_small(tmp_path / "home", files)
-    with pytest.raises(UserError, match="is a file"):
+    with pytest.raises(UserError, match=r"letter\.txt is no folder"):
         prepare_small(tmp_path / "home" / "letter.txt", files)
+    with pytest.raises(UserError, match=r"letter\.txt is no folder"):
+        prepare_small(tmp_path / "home" / "letter.txt" / "below", files)
     assert set(tree(tmp_path / "home")) == {"letter.txt"}
+
+
+def test_a_file_where_a_folder_belongs_is_named(tmp_path, files, prepare_small):
+    (tmp_path / "out" / ".work").mkdir(parents=True)
+    (tmp_path / "out" / "train").write_text("")
+    with pytest.raises(UserError, match="out/train cannot be written: File exists"):
+        prepare_small(tmp_path / "out", files)
 
 
 def test_two_at_a_time_are_refused(tmp_path, files, prepare_small):

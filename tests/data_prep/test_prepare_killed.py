@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import children
 from small_preparation import arguments, make_text, tree
 
 from data_prep.verify import verify
+from data_prep.workspace import naming_disk_errors
+from xlm_lightning.errors import UserError
 
 PROGRAM = Path(__file__).with_name("prepare_process.py")
 PIECES = 20
@@ -60,15 +64,6 @@ def finished(out: Path) -> set[Path]:
     return set(out.glob(".work/train/de-*.json"))
 
 
-def children(process: subprocess.Popen[bytes]) -> list[int]:
-    """The workers (and the resource tracker of multiprocessing)."""
-    return [
-        int(pid)
-        for task in Path(f"/proc/{process.pid}/task").iterdir()
-        for pid in (task / "children").read_text().split()
-    ]
-
-
 def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
@@ -88,7 +83,7 @@ def test_a_killed_run_is_taken_up_where_it_was(tmp_path, files, prepare_small, w
     out = tmp_path / "out"
     process = start(tmp_path, files, workers=workers)
     wait_for_shards(process, out, 3)
-    workers_alive = children(process)
+    workers_alive = children(process.pid)
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
@@ -131,7 +126,7 @@ def test_a_killed_worker_is_an_error_and_no_hang(tmp_path, files):
     out = tmp_path / "out"
     process = start(tmp_path, files, workers=2)
     wait_for_shards(process, out, 2)
-    for pid in children(process):
+    for pid in children(process.pid):
         if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes():
             os.kill(pid, signal.SIGKILL)
             break
@@ -150,7 +145,7 @@ def test_a_killed_worker_is_an_error_and_no_hang(tmp_path, files):
 def test_ctrl_c_ends_the_run_and_its_workers(tmp_path, files):
     process = start(tmp_path, files, workers=2)
     wait_for_shards(process, tmp_path / "out", 2)
-    workers_alive = children(process)
+    workers_alive = children(process.pid)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=20)
     assert process.returncode != 0
@@ -158,28 +153,30 @@ def test_ctrl_c_ends_the_run_and_its_workers(tmp_path, files):
     wait_for_death(workers_alive)
 
 
-def test_a_full_disk_is_named_and_nothing_is_published(tmp_path, files, prepare_small):
-    """A limit on the size of files stands in for the disk: the write fails in the same place."""
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_disk_that_fills_up_is_named_and_the_next_run_goes_on(
+    tmp_path, files, prepare_small, workers
+):
+    """A limit on the size of files, set in the middle of the run, stands in for the disk."""
     out = tmp_path / "out"
-    program = (
-        "import errno, runpy, sys\n"
-        "import xlm_lightning.atomic as atomic\n"
-        "replace, count = atomic.os.replace, [0]\n"
-        "def full(source, target):\n"
-        "    count[0] += str(target).endswith('.bin')\n"
-        "    if count[0] > 4:\n"
-        "        raise OSError(errno.ENOSPC, 'No space left on device', str(target))\n"
-        "    replace(source, target)\n"
-        "atomic.os.replace = full\n"
-        f"sys.argv[0] = {str(PROGRAM)!r}\n"
-        f"runpy.run_path({str(PROGRAM)!r}, run_name='__main__')\n"
-    )
-    given = tmp_path / "arguments.json"
-    given.write_text(json.dumps({"out": out, "files": files, **arguments()}, default=str))
-    ended = subprocess.run([sys.executable, "-c", program, given], capture_output=True, check=False)
-    assert ended.returncode == 2, ended.stderr
-    assert f"no space is left for {out}".encode() in ended.stderr
+    process = start(tmp_path, files, workers=workers)
+    wait_for_shards(process, out, 3)
+    for pid in (process.pid, *children(process.pid)):
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (100, 100))
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2, errors
+    assert f"{out} cannot be written: File too large".encode() in errors
+    assert b"Traceback" not in errors
     assert not (out / "manifest.json").exists()
     assert not list(out.rglob(".partial-*"))
+    assert len(finished(out)) >= 3
     prepare_small(out, files)
-    verify(out)
+    prepare_small(tmp_path / "undisturbed", files)
+    assert tree(out) == tree(tmp_path / "undisturbed")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device that is always full")
+def test_no_space_left_is_told(tmp_path):
+    told = f"no space is left for {tmp_path}; make room"
+    with pytest.raises(UserError, match=told), naming_disk_errors(tmp_path):
+        Path("/dev/full").write_bytes(b"x")

@@ -14,6 +14,7 @@ PROGRAM = Path(__file__).with_name("prepare_process.py")
 MEASURE = (
     "import resource, runpy, sys\n"
     "sys.argv[0] = {program!r}\n"
+    "sys.path.insert(0, {folder!r})\n"
     "try:\n"
     "    runpy.run_path({program!r}, run_name='__main__')\n"
     "finally:\n"
@@ -34,7 +35,7 @@ def peak_megabytes(tmp_path: Path, copies: int) -> float:
         **arguments(shard_megabytes=1.0),
     }
     given.write_text(json.dumps(everything, default=str))
-    program = MEASURE.format(program=str(PROGRAM))
+    program = MEASURE.format(program=str(PROGRAM), folder=str(PROGRAM.parent))
     ended = subprocess.run([sys.executable, "-c", program, given], capture_output=True, check=True)
     return int(ended.stderr.split()[-1]) / 1e3
 

@@ -1,11 +1,14 @@
 """The sample corpus as files: the same bytes everywhere, splits of their own, true counts."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from data_prep import progress
 from data_prep.sample import SampleCorpus, log_probability, write_sample
+from data_prep.sample import corpus as corpus_module
 from data_prep.sample.grammar import LANGUAGES
 
 GOLDEN = {  # the first 16 digits of sha256
@@ -66,6 +69,13 @@ def test_nll_is_that_of_the_text(corpus: SampleCorpus, language):
     assert nats / bytes_read == pytest.approx(file.nll_nats / file.bytes, rel=0.08)
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_nll_of_train_is_that_of_its_whole_text(tmp_path: Path, language):
+    file = write_sample(tmp_path, megabytes=0.01, seed=1, workers=1).files["train"][language]
+    lines = file.path.read_text(encoding="utf-8").split("\n")[:-1]
+    assert -log_probability(lines, language) == pytest.approx(file.nll_nats, rel=1e-12)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_nll_of_whole_files_is_recomputed(corpus: SampleCorpus, language):
@@ -87,6 +97,62 @@ def test_size_of_train_and_workers_leave_the_other_files_alone(
     for language in LANGUAGES:
         start = small.files["train"][language].path.read_bytes()
         assert corpus.files["train"][language].path.read_bytes().startswith(start)
+
+
+def state(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., SampleCorpus]:
+    """Write a few documents a file into `tmp_path`."""
+    monkeypatch.setattr(corpus_module, "_EVALUATION_BYTES", 2000)
+    monkeypatch.setattr(corpus_module, "_PARALLEL_BYTES", 2000)
+    settings = {"megabytes": 0.005, "seed": 1, "workers": 1}
+    return lambda **changes: write_sample(tmp_path, **{**settings, **changes})
+
+
+def test_what_is_written_is_left_alone(tiny, tmp_path: Path):
+    first, before = tiny(), state(tmp_path)
+    assert tiny(workers=2) == first
+    assert state(tmp_path) == before
+
+
+@pytest.mark.parametrize("damage", ["other bytes", "no file", "no record", "bad record"])
+def test_what_is_not_whole_is_written_again(tiny, tmp_path: Path, damage):
+    first = tiny()
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    if damage == "other bytes":
+        path = tmp_path / "train.de.txt"
+        path.write_bytes(path.read_bytes().replace(b"a", b"o", 1))
+    elif damage == "bad record":
+        (tmp_path / "sample.json").write_text("[]")
+    else:
+        name = "parallel.test.en.txt" if damage == "no file" else "sample.json"
+        (tmp_path / name).unlink()
+    assert tiny() == first
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_other_settings_are_another_text(tiny, tmp_path: Path):
+    first = tiny()
+    text = (tmp_path / "train.de.txt").read_bytes()
+    assert tiny(megabytes=0.01) != first
+    assert (tmp_path / "train.de.txt").stat().st_size > len(text)
+    assert tiny(seed=2) != first
+    assert tiny() == first
+    assert (tmp_path / "train.de.txt").read_bytes() == text
+
+
+def test_progress_is_shown_while_other_processes_write(tmp_path: Path, capfd, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LOOKS", 0.01)
+    write_sample(tmp_path, megabytes=0.01, seed=1, workers=2)
+    lines = capfd.readouterr().err.splitlines()
+    shown = [line for line in lines if line.startswith("write the sample text: ")]
+    assert len(shown) > 3
+    assert all("MB/s" in line and line.endswith(" left") for line in shown)
+    assert shown[0] != shown[-1]
 
 
 def test_seeds_and_splits_differ(corpus: SampleCorpus, tmp_path: Path):

@@ -127,6 +127,19 @@ def test_counts_that_do_not_fit_are_found(folder):
         verify(folder)
 
 
+def test_special_ids_are_compared_where_they_are_recorded(folder):
+    path = folder / "manifest.json"
+    raw = json.loads(path.read_text())
+    raw["special_ids"]["<pad>"] = 0
+    path.write_text(json.dumps(raw))
+    with pytest.raises(UserError, match=r"manifest\.json: special_ids are .*'<pad>': 0"):
+        verify(folder)
+    del raw["special_ids"]  # as in folders from before they were recorded
+    path.write_text(json.dumps(raw))
+    assert Manifest.load(folder).special_ids == {}
+    verify(folder)
+
+
 def test_an_unprepared_folder_is_told(tmp_path):
     with pytest.raises(UserError, match="is not a prepared folder"):
         verify(tmp_path)

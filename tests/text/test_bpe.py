@@ -15,7 +15,6 @@ from plain_chain import PlainBpe
 
 from xlm_lightning.errors import UserError
 from xlm_lightning.text.bpe import BytePairEncoder, learn_bpe, read_codes, write_codes
-from xlm_lightning.text.vocabulary import Vocabulary
 
 BACKENDS = (
     pytest.param(
@@ -50,7 +49,7 @@ def codes(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_pieces_follow_the_definition(codes, words, backend):
     plain = PlainBpe(codes)
-    pieces = BytePairEncoder(codes, backend).apply(words)
+    pieces = BytePairEncoder(read_codes(codes), backend).apply(words)
     assert pieces == [" ".join(plain.pieces(word)) for word in words]
     assert any("@@ " in row for row in pieces)
     assert any("@@" not in row and len(row) > 3 for row in pieces)
@@ -58,7 +57,7 @@ def test_pieces_follow_the_definition(codes, words, backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_long_words(codes, backend):
-    encoder = BytePairEncoder(codes, backend)
+    encoder = BytePairEncoder(read_codes(codes), backend)
     for word in LONG:
         (pieces,) = encoder.apply([word.replace(" ", "")])
         assert pieces.replace("@@ ", "") == word.replace(" ", "")
@@ -76,34 +75,23 @@ def test_backends_agree_on_real_words(corpora, tmp_path):
         text = gzip.decompress((corpora / f"valid.{language}.txt.gz").read_bytes()).decode()
         counts.update(text[:300_000].split())
     write_codes(tmp_path / "codes", learn_bpe(counts, 3_000))
-    kept = frozenset(word for word, _ in counts.most_common(3_000))
-    for vocabulary in (None, kept):
-        ours, theirs = (
-            BytePairEncoder(tmp_path / "codes", backend, vocabulary).apply(list(counts))
-            for backend in ("tokenizers", "fastbpe")
-        )
-        assert ours == theirs
-
-
-@pytest.mark.skipif(not find_spec("fastBPE"), reason="no fastBPE here")
-def test_vocabulary_filter_is_that_of_fastbpe(codes, words, tmp_path):
-    from fastBPE import fastBPE
-
-    pieces = Counter(
-        piece for row in BytePairEncoder(codes).apply(words) for piece in row.split(" ")
+    ours, theirs = (
+        BytePairEncoder(read_codes(tmp_path / "codes"), backend).apply(list(counts))
+        for backend in ("tokenizers", "fastbpe")
     )
-    common = Vocabulary.from_counts({piece: n for piece, n in pieces.items() if n > 3})
-    common.save(tmp_path / "vocab")
-    wanted = fastBPE(str(codes), str(tmp_path / "vocab")).apply(words)
-    for backend in ("fastbpe", "tokenizers"):
-        filtered = BytePairEncoder(codes, backend, frozenset(common.words)).apply(words)
-        assert filtered == wanted
-    assert wanted != BytePairEncoder(codes).apply(words)
+    assert ours == theirs
+
+
+def test_a_missing_fastbpe_is_told_without_a_key_that_does_not_exist(codes, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fastBPE", None)  # as where it was not built
+    with pytest.raises(UserError, match="fastBPE is not installed") as caught:
+        BytePairEncoder(read_codes(codes), "fastbpe")
+    assert "bpe." not in str(caught.value)
 
 
 @pytest.mark.skipif(not find_spec("fastBPE"), reason="no fastBPE here")
 def test_fastbpe_loads_without_a_word(codes, capfd):
-    BytePairEncoder(codes, "fastbpe")
+    BytePairEncoder(read_codes(codes), "fastbpe")
     os.write(2, b"still there\n")
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "still there\n")
@@ -144,7 +132,7 @@ def test_bad_codes_are_one_error(tmp_path, kind, backend):
     path = tmp_path / "codes"
     path.write_bytes(content)
     with pytest.raises(UserError, match=hint) as caught:
-        BytePairEncoder(path, backend)
+        BytePairEncoder(read_codes(path), backend)
     assert str(path) in str(caught.value)
     assert str(caught.value).count("\n") <= 1
 
@@ -162,10 +150,10 @@ def test_bad_codes_do_not_end_the_process(tmp_path):
 import sys
 from pathlib import Path
 from xlm_lightning.errors import UserError
-from xlm_lightning.text.bpe import BytePairEncoder
+from xlm_lightning.text.bpe import BytePairEncoder, read_codes
 for name in sys.argv[1:]:
     try:
-        BytePairEncoder(Path(name))
+        BytePairEncoder(read_codes(Path(name)))
     except UserError:
         print("refused")
 """

@@ -12,7 +12,7 @@ from plain_chain import PlainTokenizer, plain_casing
 
 from xlm_lightning.errors import UserError
 from xlm_lightning.text import pipeline as pipeline_module
-from xlm_lightning.text.bpe import learn_bpe, write_codes
+from xlm_lightning.text.bpe import BytePairEncoder, learn_bpe, read_codes, write_codes
 from xlm_lightning.text.moses import MODES, MosesTokenizer, lower_and_remove_accents
 from xlm_lightning.text.pipeline import TextPipeline, WordCounter
 from xlm_lightning.text.vocabulary import EOS, UNK, Vocabulary
@@ -47,8 +47,8 @@ def open_pipeline(folder: Path, language: str = "de") -> TextPipeline:
         language,
         mode="moses",
         lowercase_and_remove_accent=False,
-        codes=folder / "codes",
-        vocabulary=folder / "vocab",
+        encoder=BytePairEncoder(read_codes(folder / "codes")),
+        vocabulary=Vocabulary.load(folder / "vocab"),
     )
 
 

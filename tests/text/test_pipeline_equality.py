@@ -12,7 +12,7 @@ import pytest
 from hostile import HOSTILE, LONG, fuzz, long_line
 from plain_chain import PlainBpe, PlainChain, plain_casing
 
-from xlm_lightning.text.bpe import learn_bpe, write_codes
+from xlm_lightning.text.bpe import BytePairEncoder, learn_bpe, read_codes, write_codes
 from xlm_lightning.text.moses import MODES, Mode
 from xlm_lightning.text.pipeline import TextPipeline, WordCounter
 from xlm_lightning.text.vocabulary import FIRST_WORD_ID, UNK, Vocabulary
@@ -70,8 +70,8 @@ def assert_equal(
             language,
             mode=mode,
             lowercase_and_remove_accent=lower,
-            codes=text_model[0],
-            vocabulary=text_model[1],
+            encoder=BytePairEncoder(read_codes(text_model[0])),
+            vocabulary=Vocabulary.load(text_model[1]),
         )
         wanted = [plain.ids_of(plain_casing(text) if lower else text) for text in tokenized]
         encoded = pipeline.encode_lines(lines)
@@ -138,8 +138,8 @@ def test_special_words_in_the_text_stay_text(text_model, mode):
         "en",
         mode=mode,
         lowercase_and_remove_accent=False,
-        codes=codes,
-        vocabulary=vocabulary,
+        encoder=BytePairEncoder(read_codes(codes)),
+        vocabulary=Vocabulary.load(vocabulary),
     )
     for special in ("<s>", "</s>", "<pad>", "<unk>", "<special0>", "<special1>", "<special9>"):
         for text in (special, f"a {special} b", f"x{special}y", f"'{special}'"):

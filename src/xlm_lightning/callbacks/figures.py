@@ -14,6 +14,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.strategies import Strategy
 
 from xlm_lightning.task import CausalLanguageModeling
 
@@ -31,6 +32,15 @@ class TrainingFigures(Callback):
         self._last_step = 0
         self._mark = (0.0, 0)  # seconds and tokens_seen at the last logging
         self._started: float | None = None
+        self._strategy: Strategy | None = None
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Speed of the whole run."""
+        return self.tokens_seen / max(self.seconds, 1e-9)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._strategy = trainer.strategy
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._loss = self._loss.to(pl_module.device)
@@ -62,7 +72,7 @@ class TrainingFigures(Callback):
         self._log(trainer, pl_module, step)
 
     def _log(self, trainer: pl.Trainer, task: CausalLanguageModeling, step: int) -> None:
-        loss = float(self._loss) / self._micro_batches
+        loss = self._mean_loss() / self._micro_batches
         self._stop_clock()
         before_seconds, before_tokens = self._mark
         elapsed = max(self.seconds - before_seconds, 1e-9)
@@ -81,6 +91,11 @@ class TrainingFigures(Callback):
         self._mark = (self.seconds, self.tokens_seen)
         self._started = time.perf_counter()
 
+    def _mean_loss(self) -> float:
+        """Summed loss, mean over ranks: these may be training on different languages."""
+        assert self._strategy is not None
+        return float(self._strategy.reduce(self._loss.clone(), reduce_op="mean"))
+
     def _stop_clock(self) -> None:
         if self._started is not None:
             self.seconds += time.perf_counter() - self._started
@@ -93,12 +108,15 @@ class TrainingFigures(Callback):
         self._stop_clock()
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters, and the loss since the last logging, so that a resumed curve is the same."""
+        """Counters, and the loss since the last logging, so that a resumed curve is the same.
+
+        All ranks call it; the state of one of them is kept.
+        """
         running = 0.0 if self._started is None else time.perf_counter() - self._started
         return {
             "tokens_seen": self.tokens_seen,
             "seconds": self.seconds + running,
-            "loss": float(self._loss),
+            "loss": self._mean_loss(),
             "micro_batches": self._micro_batches,
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,9 +10,12 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from xlm_lightning.atomic import write_text
 from xlm_lightning.generation import generate
 from xlm_lightning.task import CausalLanguageModeling, mix
 from xlm_lightning.text.pipeline import TextPipeline
+
+_HEADING = re.compile(r"^## step ([\d,]+)$", re.MULTILINE)
 
 
 class Samples(Callback):
@@ -34,6 +38,15 @@ class Samples(Callback):
         self.temperature = temperature
         self.top_k = top_k
         self.seed = seed
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Drop what a killed run wrote after the checkpoint that this one goes on from."""
+        if trainer.is_global_zero and self.path.is_file():
+            text = self.path.read_text(encoding="utf-8")
+            for heading in _HEADING.finditer(text):
+                if int(heading[1].replace(",", "")) > trainer.global_step:
+                    write_text(self.path, text[: heading.start()])
+                    break
 
     def on_validation_end(  # type: ignore[override]
         self, trainer: pl.Trainer, pl_module: CausalLanguageModeling

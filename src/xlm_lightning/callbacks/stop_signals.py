@@ -1,4 +1,5 @@
-"""Signals only set a flag; training ends at the next optimizer step, where a checkpoint is exact.
+"""Signals only set a flag: training ends at the next optimizer step, where a checkpoint is exact,
+scoring after the next batch.
 
 Lightning's own handlers save in the middle of a batch, or not at all, and end with exit code 0.
 """
@@ -8,58 +9,94 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.trainer.states import TrainerFn
+
+from xlm_lightning.callbacks.last_checkpoint import validates_now
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
+class Stopped(Exception):
+    """Scoring was left because of a signal."""
+
+
 class StopSignals(Callback):
-    """Ends training cleanly on the first signal; a second Ctrl-C leaves at once."""
+    """Ends a run cleanly on the first signal; a second Ctrl-C leaves at once."""
 
     def __init__(self) -> None:
-        self.received: signal.Signals | None = None
-        self._before: dict[signal.Signals, Any] = {}
+        self.received: signal.Signals | None = None  # by this process
+        self.stopped_by: int | None = None  # the signal that all ranks have agreed on
         self._last_step = 0
+
+    @contextmanager
+    def handled(self) -> Iterator[None]:
+        """Handle signals in this block; before and after it they do what they did."""
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        self._install()
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._last_step = trainer.global_step
-        for number in SIGNALS:  # after Lightning's, which are restored at the end
-            self._before[number] = signal.signal(number, self._handle)
+        self._install()  # over Lightning's own, which it has just installed
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         """At an optimizer step the ranks agree: a signal to any of them stops all."""
         if trainer.global_step == self._last_step:
             return
         self._last_step = trainer.global_step
-        stop = self.received is not None
-        if trainer.world_size > 1:
-            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
-        if stop:
+        if self._agreed(trainer):
+            due = validates_now(trainer)  # or the resumed run would not make up for it
             trainer.should_stop = True
-            trainer.limit_val_batches = 0  # Lightning would validate first, for minutes perhaps
+            if not due:
+                trainer.limit_val_batches = 0  # Lightning would validate before it stops
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._restore()
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn != TrainerFn.FITTING:
+            self._install()
 
-    def on_exception(self, trainer: pl.Trainer, *_: Any) -> None:
-        self._restore()
+    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.state.fn != TrainerFn.FITTING and self._agreed(trainer):
+            raise Stopped
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._install()
+
+    def on_test_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if self._agreed(trainer):
+            raise Stopped
+
+    def _agreed(self, trainer: pl.Trainer) -> bool:
+        number = int(self.received or 0)
+        if trainer.world_size > 1:
+            device = trainer.strategy.root_device
+            highest = trainer.strategy.reduce(torch.tensor(number, device=device), reduce_op="max")
+            number = int(highest)
+        self.stopped_by = number or None
+        return bool(number)
+
+    def _install(self) -> None:
+        for number in SIGNALS:
+            signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None and number == signal.SIGINT:
             os._exit(128 + number)
         self.received = signal.Signals(number)
         print(
-            f"\n{self.received.name}: ending at the next step with a checkpoint; "
+            f"\n{self.received.name}: ending at the next step, with a checkpoint; "
             "Ctrl-C once more leaves at once",
             file=sys.stderr,
             flush=True,
         )
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before.clear()

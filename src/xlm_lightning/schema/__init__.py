@@ -33,7 +33,7 @@ from xlm_lightning.schema.train import (
     Trainer,
     Wandb,
 )
-from xlm_lightning.schema.trained import Evaluate, EvaluationData, Generate
+from xlm_lightning.schema.trained import Evaluate, EvaluationData, Export, Generate
 
 __all__ = [
     "CORPORA",
@@ -45,6 +45,7 @@ __all__ = [
     "Data",
     "Evaluate",
     "EvaluationData",
+    "Export",
     "Files",
     "Generate",
     "Logger",

@@ -13,6 +13,7 @@ from xlm_lightning.legality import (
     AtMost,
     Below,
     Existing,
+    FolderToBe,
     NotEmpty,
     OneOf,
     Verbatim,
@@ -34,7 +35,7 @@ class Run:
     """Where the run leaves its files."""
 
     experiment: str  # name of the run's family: the folder above the run's own
-    dir: PathName
+    dir: Annotated[str, NotEmpty(), FolderToBe(), Verbatim()]
 
 
 @dataclass
@@ -65,12 +66,16 @@ class Model:
     dropout: Fraction
     attention_dropout: Fraction
     max_positions: Positive
-    init_from: Annotated[str | None, NotEmpty(), Existing("checkpoint"), Verbatim()]  # weights only
+    init_from: Annotated[str | None, NotEmpty(), Existing("checkpoint", hub=True), Verbatim()]
+    # weights of any trained model, not a resume
     attention: Annotated[str, OneOf("auto", "strips", "sdpa")]
     dropout_method: Annotated[str, OneOf("auto", "torch", "byte_mask")]
     gradient_checkpointing: bool
     init: Annotated[str, OneOf("original", "balanced")]
-    position_init: Annotated[str, OneOf("random", "sinusoidal")]
+    position_init: Annotated[str, OneOf("random", "sinusoidal", "fixed_sinusoidal")]
+    activation: Annotated[str, OneOf("gelu", "relu")]
+    language_embeddings: bool
+    tied_output: bool
 
 
 @dataclass
@@ -232,6 +237,8 @@ def _trainer_conflicts(trainer: Trainer) -> Iterator[Conflict]:
             "must be a multiple of trainer.accumulate_grad_batches="
             f"{trainer.accumulate_grad_batches}",
         )
+    if trainer.accelerator == "cpu" and isinstance(trainer.devices, list):
+        yield f"trainer.devices={trainer.devices}", "on a CPU must be a number of processes"
     if trainer.accelerator == "cpu" and trainer.precision == "16-true":
         yield "trainer.precision=16-true", "needs a GPU; on a CPU say bf16-mixed or 32"
 

@@ -1,4 +1,4 @@
-"""What the commands on a trained model may be told: `xlm-evaluate`, `xlm-generate`."""
+"""What the commands on a trained model may be told: evaluate, generate, export."""
 
 from __future__ import annotations
 
@@ -6,15 +6,33 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from xlm_lightning.legality import Above, AtLeast, AtMost, Existing, NotEmpty, OneOf, Verbatim
-from xlm_lightning.schema.kinds import Accelerator, Conflict, Count, Positive, Precision, Seed
+from xlm_lightning.legality import (
+    Above,
+    AtLeast,
+    AtMost,
+    Existing,
+    FolderToBe,
+    NotEmpty,
+    OneOf,
+    Verbatim,
+)
+from xlm_lightning.schema.kinds import Accelerator, Conflict, Count, Positive, Seed
+
+# a run folder, a checkpoint, an exported or Hugging Face folder, a name on the hub
+TrainedModelName = Annotated[
+    str, NotEmpty(), Existing("run folder or checkpoint", hub=True), Verbatim()
+]
+# what it was trained for, where the source does not tell or is wrong; None: as it says
+TrainedFor = Annotated[str | None, OneOf("clm", "mlm")]
+EVALUATION_PRECISIONS = ("auto", "32", "32-true", "bf16", "bf16-mixed", "16", "16-mixed")
 
 
 @dataclass
 class Evaluate:
     """xlm-evaluate."""
 
-    checkpoint: Annotated[str, NotEmpty(), Existing("run folder or checkpoint"), Verbatim()]
+    checkpoint: TrainedModelName
+    objective: TrainedFor
     data: EvaluationData
     split: Annotated[str, OneOf("valid", "test")]
     text: Annotated[str | None, Verbatim()]  # score this sentence instead of a split
@@ -24,7 +42,7 @@ class Evaluate:
     language: str | None
     batch_size: Positive
     accelerator: Accelerator
-    precision: Precision
+    precision: Annotated[str, OneOf(*EVALUATION_PRECISIONS)]
 
     def conflicts(self) -> Iterator[Conflict]:
         """Yield what no single key shows to be wrong."""
@@ -45,7 +63,8 @@ class EvaluationData:
 class Generate:
     """xlm-generate."""
 
-    checkpoint: Annotated[str, NotEmpty(), Existing("run folder or checkpoint"), Verbatim()]
+    checkpoint: TrainedModelName
+    objective: TrainedFor
     prompt: Annotated[str, Verbatim()]
     language: str | None  # None: the first of the model's
     max_new_tokens: Positive
@@ -55,6 +74,20 @@ class Generate:
     seed: Seed
     num_samples: Positive
     accelerator: Accelerator
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Nothing yet: every key stands alone."""
+        yield from ()
+
+
+@dataclass
+class Export:
+    """xlm-export."""
+
+    checkpoint: TrainedModelName
+    objective: TrainedFor
+    out: Annotated[str, NotEmpty(), FolderToBe(), Verbatim()]
+    push_to_hub: Annotated[str | None, NotEmpty()]  # OWNER/NAME of a model repository
 
     def conflicts(self) -> Iterator[Conflict]:
         """Nothing yet: every key stands alone."""

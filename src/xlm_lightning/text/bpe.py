@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,47 +66,22 @@ def write_codes(path: Path, codes: Sequence[Code]) -> None:
 
 
 class BytePairEncoder:
-    """Split words into pieces: `hello` -> `hel@@ lo`."""
+    """Split words into pieces: `hello` -> `hel@@ lo`.
 
-    def __init__(
-        self, codes_path: Path, backend: Backend = "auto", kept: AbstractSet[str] | None = None
-    ) -> None:
-        """Read the codes; a piece outside `kept` (as `hel@@`) is split back along its merge."""
-        codes = read_codes(codes_path)
+    There is no vocabulary filter, which the original applies to valid and test text: the ids are
+    those of transformers' tokenizer, and the manifest says so.
+    """
+
+    def __init__(self, codes: Sequence[Code], backend: Backend = "auto") -> None:
+        """Take the codes, as `read_codes` checks them."""
         if backend == "auto":
             backend = "fastbpe" if find_spec("fastBPE") else "tokenizers"
         self.backend = backend
-        self._kept = kept
-        # fastBPE keeps the last merge where two make the same piece.
-        self._parts = {left + right: (left, right) for left, right, _ in codes}
-        self._apply = _fastbpe(codes_path) if backend == "fastbpe" else _tokenizers(codes)
+        self._apply = _fastbpe(codes) if backend == "fastbpe" else _tokenizers(codes)
 
     def apply(self, words: Sequence[str]) -> list[str]:
         """Return the pieces of each word, joined by spaces; a word must not hold a space."""
-        encoded = self._apply(words)
-        if self._kept is None:
-            return encoded
-        return [self._filtered(pieces, self._kept) for pieces in encoded]
-
-    def _filtered(self, encoded: str, kept: AbstractSet[str]) -> str:
-        pieces = encoded.split(" ")
-        if all(piece in kept for piece in pieces):
-            return encoded
-        *continued, last = pieces
-        symbols = [piece.removesuffix(CONTINUED) for piece in continued] + [last + END_OF_WORD]
-        return " ".join(part for symbol in symbols for part in self._split_back(symbol, kept))
-
-    def _split_back(self, symbol: str, kept: AbstractSet[str]) -> Iterator[str]:
-        """Undo merges from the last one on until each part is kept or has none left to undo."""
-        stack = [symbol]
-        while stack:
-            part = stack.pop()
-            ends_word = part.endswith(END_OF_WORD)
-            piece = part.removesuffix(END_OF_WORD) if ends_word else part + CONTINUED
-            if piece in kept or part not in self._parts:
-                yield piece
-            else:
-                stack.extend(reversed(self._parts[part]))
+        return self._apply(words)
 
 
 @contextmanager
@@ -124,15 +99,18 @@ def _silent_stderr() -> Iterator[None]:
             os.close(stderr)
 
 
-def _fastbpe(codes_path: Path) -> Callable[[Sequence[str]], list[str]]:
+def _fastbpe(codes: Sequence[Code]) -> Callable[[Sequence[str]], list[str]]:
+    """fastBPE reads codes from a file only, and crashes on what `read_codes` refuses."""
     try:
         from fastBPE import fastBPE
     except ImportError:
         raise UserError(
-            "bpe.backend=fastbpe: the package fastBPE is not installed; use bpe.backend=auto."
+            "the package fastBPE is not installed: install it as the Makefile does, or leave the "
+            "backend at its default 'auto', which gives the same pieces without it"
         ) from None
-    with _silent_stderr():
-        program = fastBPE(str(codes_path))
+    with tempfile.TemporaryDirectory() as folder, _silent_stderr():
+        write_codes(Path(folder, "codes"), codes)
+        program = fastBPE(str(Path(folder, "codes")))
 
     def apply(words: Sequence[str]) -> list[str]:
         return list(program.apply(list(words))) if words else []

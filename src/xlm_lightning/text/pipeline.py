@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from sacremoses import MosesDetokenizer
 
-from xlm_lightning.text.bpe import CONTINUED, Backend, BytePairEncoder
+from xlm_lightning.text.bpe import CONTINUED, BytePairEncoder
 from xlm_lightning.text.chunks import LINE_END
 from xlm_lightning.text.id_rows import IdRows, Ids, IntArray, Numbering
 from xlm_lightning.text.moses import Mode, MosesTokenizer, lower_and_remove_accents
@@ -40,17 +39,14 @@ class TextPipeline:
         *,
         mode: Mode,
         lowercase_and_remove_accent: bool,
-        codes: Path,
-        vocabulary: Path,
-        backend: Backend = "auto",
-        filter_vocabulary: bool = False,
+        encoder: BytePairEncoder,
+        vocabulary: Vocabulary,
         max_word_length: int = MAX_WORD_LENGTH,
     ) -> None:
-        """Read codes and vocabulary; a word above `max_word_length` becomes one `<unk>`."""
-        self.vocabulary = Vocabulary.load(vocabulary)
-        kept = frozenset(self.vocabulary.words) if filter_vocabulary else None
+        """Choose the rules of `language`; a word above `max_word_length` becomes one `<unk>`."""
+        self.vocabulary = vocabulary
         self._tokenizer = MosesTokenizer(language, mode)
-        self._encoder = BytePairEncoder(codes, backend, kept)
+        self._encoder = encoder
         self._detokenizer = MosesDetokenizer(lang=language)
         self._lowercase = lowercase_and_remove_accent
         self._max_word_length = max_word_length
@@ -120,22 +116,6 @@ class TextPipeline:
         """Never the id of a special word: `<s>` in raw text is text."""
         token_id = self.vocabulary.id(piece)
         return token_id if token_id >= FIRST_WORD_ID else UNK
-
-
-def load_pipelines(
-    folder: Path, *, languages: Sequence[str], mode: Mode, lowercase_and_remove_accent: bool
-) -> dict[str, TextPipeline]:
-    """Language -> pipeline with the `codes` and `vocab` of `folder`, in the order given."""
-    return {
-        language: TextPipeline(
-            language,
-            mode=mode,
-            lowercase_and_remove_accent=lowercase_and_remove_accent,
-            codes=folder / "codes",
-            vocabulary=folder / "vocab",
-        )
-        for language in languages
-    }
 
 
 class WordCounter:

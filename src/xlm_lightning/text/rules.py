@@ -51,7 +51,7 @@ class LanguageRules:
 @lru_cache(maxsize=8)
 def language_rules(language: str, mode: Mode) -> LanguageRules:
     """Return the rules of `language`; a language without rules is a `UserError` with the list."""
-    _check(language, mode)
+    check_language(language, mode)
     tokenizer = SacreMosesTokenizer(lang=language)
     numeric = frozenset(tokenizer.NUMERIC_ONLY_PREFIXES)
     alnum, alpha = frozenset(tokenizer.IsAlnum), frozenset(tokenizer.IsAlpha)
@@ -72,7 +72,8 @@ def language_rules(language: str, mode: Mode) -> LanguageRules:
     )
 
 
-def _check(language: str, mode: str) -> None:
+def check_language(language: str, mode: str) -> None:
+    """Raise `UserError` for a language without rules, at no cost: no table is read."""
     if mode not in MODES:
         raise UserError(f"text.mode={mode!r}: must be one of {', '.join(MODES)}.")
     if language in _NEED_A_SEGMENTER:

@@ -1,0 +1,42 @@
+"""A trained model, whoever trained it: its weights, its languages and the way to its text model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xlm_lightning.errors import UserError, did_you_mean
+from xlm_lightning.model import XLM
+from xlm_lightning.text.text_model import TextModel
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model in evaluation mode, with what is needed to feed it."""
+
+    model: XLM
+    languages: list[str]  # the place of a language is its id
+    objective: str  # clm: a position sees itself and those before it; mlm: it sees all
+    stream_length: int  # tokens of a training sequence
+    path: Path  # the file that holds the weights
+    load_text_model: Callable[[], TextModel]  # `UserError` where codes or vocabulary are missing
+    data_folder: Path | None  # prepared folder that it was trained on, where that is known
+    facts: dict[str, Any]  # what an export tells of its origin
+
+    @property
+    def causal(self) -> bool:
+        """Whether a position is kept from seeing later ones."""
+        return self.objective == "clm"
+
+    def language_id(self, language: str | None) -> int:
+        """Return the id of `language` (None: the first); `UserError` with the list otherwise."""
+        if language is None:
+            return 0
+        if language not in self.languages:
+            raise UserError(
+                f"language={language}: the model knows {', '.join(self.languages)}."
+                + did_you_mean(language, self.languages)
+            )
+        return self.languages.index(language)

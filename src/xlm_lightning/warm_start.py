@@ -1,0 +1,73 @@
+"""Start from the weights of another model: rows are matched by word, language and position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from xlm_lightning.errors import UserError
+from xlm_lightning.model import XLM
+from xlm_lightning.text.vocabulary import SPECIALS, Vocabulary
+from xlm_lightning.trained import TrainedModel
+
+_BY_WORD = ("tokens.weight", "output_bias", "output_weight")
+_MUST_AGREE = ("layers", "dim", "heads", "activation", "language_embeddings", "tied_output")
+
+
+@torch.no_grad()
+def warm_start(
+    model: XLM, vocabulary: Vocabulary, languages: Sequence[str], source: TrainedModel
+) -> str:
+    """Copy what `source` knows; other words and languages keep their first draw.
+
+    Returns a line that tells how much was matched. Raises `UserError` with the keys that differ
+    when the two have not the same shape.
+    """
+    _check_shape(model, source)
+    theirs = source.load_text_model().vocabulary
+    words = _matches([*SPECIALS, *vocabulary.words], [*SPECIALS, *theirs.words])
+    known = _matches(languages, source.languages)
+    positions = list(range(min(model.max_positions, source.model.max_positions)))
+    own, given = model.state_dict(), source.model.state_dict()
+    for name, tensor in own.items():
+        if name in _BY_WORD:
+            _copy_rows(tensor, given[name], words)
+        elif name == "languages.weight":
+            if name in given:  # a model of one language has none
+                _copy_rows(tensor, given[name], known)
+        elif name == "positions.weight":
+            _copy_rows(tensor, given[name], {place: place for place in positions})
+        else:
+            tensor.copy_(given[name])
+    new = [language for index, language in enumerate(languages) if index not in known]
+    return (
+        f"{len(words):,} of {len(own['tokens.weight']):,} words and {len(known)} of "
+        f"{len(languages)} languages start from {source.path}"
+        + (f"; new: {', '.join(new)}" if new else "")
+    )
+
+
+def _check_shape(model: XLM, source: TrainedModel) -> None:
+    ours, theirs = model.arguments, source.model.arguments
+    differing = [
+        f"{key} {ours[key]} / {theirs[key]}" for key in _MUST_AGREE if ours[key] != theirs[key]
+    ]
+    if differing:
+        raise UserError(
+            f"model.init_from={source.path} has another shape (this model / that one): "
+            f"{', '.join(differing)}"
+        )
+
+
+def _matches(ours: Sequence[str], theirs: Sequence[str]) -> dict[int, int]:
+    """Our row -> theirs, for what both have."""
+    rows = {name: row for row, name in enumerate(theirs)}
+    return {row: rows[name] for row, name in enumerate(ours) if name in rows}
+
+
+def _copy_rows(target: Tensor, source: Tensor, rows: dict[int, int]) -> None:
+    target[torch.tensor(list(rows), dtype=torch.long)] = source[
+        torch.tensor(list(rows.values()), dtype=torch.long)
+    ]

@@ -1,0 +1,26 @@
+"""The processes that a command has started, as Linux lists them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+
+def children(pid: int) -> list[int]:
+    """The children of a process: its workers, and the resource tracker of multiprocessing."""
+    return [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+
+
+def workers(pid: int) -> list[int]:
+    """Its workers alone; none when it has ended."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return [
+            child
+            for child in children(pid)
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
+        ]
+    return []
