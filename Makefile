@@ -33,8 +33,9 @@ clean: ## Remove the virtual environment and all outputs
 
 setup: $(VENV)/.installed
 
-# torch comes first and alone: its CPU build satisfies the others' ranges. fastBPE has no wheel and
-# its build needs Cython, so it is built last, without isolation, and may fail.
+# torch comes first and alone, at its pinned version, so that no other package's range draws in another
+# build of it. fastBPE has no wheel and its build needs Cython, so it is built last, without isolation,
+# and may fail.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.11 ..." >&2; exit 2; }
 	@$(PYTHON) -m venv $(VENV)

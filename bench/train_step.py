@@ -11,7 +11,9 @@ object a line, and at the end what Lightning's loop adds to a plain one.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
+import io
 import json
 import statistics
 import tempfile
@@ -22,10 +24,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.utils.data import DataLoader
 
 from xlm_lightning.machine import cpu_has_bf16, keep_freed_memory
 from xlm_lightning.model import XLM
+from xlm_lightning.streaming.loader import SlotBatches
+from xlm_lightning.task import CausalLanguageModeling
 
 SHAPES = {  # layers, dim, vocabulary, batch
     "small": (4, 256, 8192, 16),
@@ -128,44 +131,57 @@ def compare(name: str, precision: str, rounds: int) -> list[dict[str, Any]]:
 
 
 def loop_overhead(folder: Path, steps: int = 400) -> dict[str, Any]:
-    """Milliseconds a step of xlm-train's loop, callbacks and logging included, over a plain loop.
-
-    The model is tiny, so that the loop shows; both train the same one on the same batches.
+    """Milliseconds a step of xlm-train's loop over a plain loop: all of its callbacks, its loggers
+    and its data, as `xlm-train` puts them together. The model is tiny, so that the loop shows.
     """
-    import pytorch_lightning as pl
+    from xlm_lightning import assembly, cli
+    from xlm_lightning.compose import compose
+    from xlm_lightning.loggers import build_loggers
+    from xlm_lightning.overrides import read_words
+    from xlm_lightning.prepare import prepare
+    from xlm_lightning.run_folder import RunFolder, text_options
+    from xlm_lightning.text.text_model import TextModel
 
-    from xlm_lightning.callbacks.figures import TrainingFigures
-    from xlm_lightning.callbacks.progress import Progress
-    from xlm_lightning.callbacks.stop_signals import StopSignals
-    from xlm_lightning.metrics_csv import MetricsCsv
-    from xlm_lightning.task import CausalLanguageModeling
+    (corpus,) = compose(
+        cli.PREPARE, read_words(cli.PREPARE, ["corpus=sample_tiny", f"out={folder / 'data'}"])
+    )
+    prepare(corpus)
+    words = [
+        "experiment=debug",
+        f"data.dir={folder / 'data'}",
+        "data.batch_size=2",
+        "data.stream_length=16",
+        "model.dim=16",
+        "model.heads=2",
+        "trainer.accelerator=cpu",
+        "trainer.precision=32",
+        f"trainer.max_steps={steps}",
+        f"trainer.val_check_interval={2 * steps}",
+        "trainer.log_every_n_steps=20",
+        f"checkpoint.every_n_steps={steps}",
+    ]
 
-    batch = {"tokens": torch.randint(14, 100, (2, 16)), "language": 0, "slot": 0}
-
-    def new_task() -> CausalLanguageModeling:
-        return CausalLanguageModeling(
-            XLM(vocab_size=100, num_languages=2, layers=1, dim=16, heads=2),
-            languages=["de", "en"],
-            bytes_per_token={},
-            optimizer={
-                "name": "adam",
-                "lr": 1e-4,
-                "betas": (0.9, 0.999),
-                "eps": 1e-8,
-                "weight_decay": 0.0,
-            },
-            schedule={"name": "constant", "warmup_steps": 0, "min_lr": 0.0},
-            stream_length=16,
-            total_steps=steps,
-            seed=0,
+    def lightning(run_folder: Path) -> tuple[float, CausalLanguageModeling, list[dict[str, Any]]]:
+        (config,) = compose(cli.TRAIN, read_words(cli.TRAIN, [*words, f"run.dir={run_folder}"]))
+        data = assembly.build_data(config)
+        task = assembly.build_task(config, assembly.build_model(config.model, data), data.manifest)
+        pipelines = TextModel.load(data.folder, **text_options(data.manifest)).pipelines()
+        run = RunFolder(run_folder)
+        callbacks = assembly.build_callbacks(config, run, pipelines)
+        loggers = build_loggers(config.logger, {}, run)
+        trainer = assembly.build_trainer(
+            config.trainer, run.path, loggers=loggers, callbacks=callbacks.all
         )
+        trainer.fit(task, data)
+        slots = SlotBatches(data.plan, data.train_shards)
+        batches = [{**slots[i], "tokens": slots[i]["tokens"].long()} for i in range(steps)]
+        return callbacks.figures.seconds, task, batches
 
-    def plain() -> float:
-        task = new_task()
+    def plain(task: CausalLanguageModeling, batches: list[dict[str, Any]]) -> float:
         configured: Any = task.configure_optimizers()
         optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
         started = time.perf_counter()
-        for _ in range(steps):
+        for batch in batches:
             loss = task.training_step(batch, 0)
             optimizer.zero_grad()
             loss.backward()
@@ -174,30 +190,17 @@ def loop_overhead(folder: Path, steps: int = 400) -> dict[str, Any]:
             scheduler.step()
         return time.perf_counter() - started
 
-    def lightning(run: Path) -> float:
-        figures = TrainingFigures(20)
-        trainer = pl.Trainer(
-            accelerator="cpu",
-            max_steps=steps,
-            max_epochs=-1,
-            gradient_clip_val=5.0,
-            logger=[MetricsCsv(run / "metrics.csv")],
-            callbacks=[figures, StopSignals(), Progress(figures, 1.0)],
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            enable_checkpointing=False,
-        )
-        loader = DataLoader([batch] * steps, batch_size=None)  # type: ignore[arg-type]
-        trainer.fit(new_task(), loader)
-        return figures.seconds
-
-    figures = [(lightning(folder / str(i)), plain()) for i in range(4)]
-    ours, peer = (1000 * min(column) / steps for column in zip(*figures, strict=True))
+    seconds: list[tuple[float, float]] = []
+    for turn in range(4):
+        with contextlib.redirect_stderr(io.StringIO()):
+            ours_seconds, task, batches = lightning(folder / str(turn))
+        seconds.append((ours_seconds, plain(task, batches)))
+    ours, peer = (1000 * min(column) / steps for column in zip(*seconds, strict=True))
     return {
         "name": "train_step loop",
         "ours": round(ours, 3),
         "peer": round(peer, 3),
-        "peer_name": "a plain torch loop over the same model",
+        "peer_name": "a plain torch loop over the same model and batches",
         "ratio": round(peer / ours, 3),
         "unit": "ms/step",
         "overhead_ms": round(ours - peer, 3),
@@ -207,11 +210,11 @@ def loop_overhead(folder: Path, steps: int = 400) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--shapes", default="small,published")
+    parser.add_argument("--shapes", default="small,published", help="empty: the loop only")
     # without instructions for bf16 a step takes minutes, for both
     parser.add_argument("--precisions", default="bf16,fp32" if cpu_has_bf16() else "fp32")
     arguments = parser.parse_args()
-    for name in arguments.shapes.split(","):
+    for name in filter(None, arguments.shapes.split(",")):
         for precision in arguments.precisions.split(","):
             for result in compare(name, precision, arguments.rounds):
                 print(json.dumps(result), flush=True)

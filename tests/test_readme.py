@@ -56,7 +56,7 @@ def folder(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_readme_shows_every_command() -> None:
     shown = {line.split()[0] for line in command_lines()}
-    assert shown == {"xlm-prepare", "xlm-train", "xlm-evaluate", "xlm-generate"}
+    assert shown == {"xlm-prepare", "xlm-train", "xlm-evaluate", "xlm-generate", "xlm-export"}
 
 
 @pytest.mark.parametrize("line", command_lines())

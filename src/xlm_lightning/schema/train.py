@@ -102,7 +102,7 @@ class Schedule:
 
     name: Annotated[str, OneOf("constant", "inverse_sqrt", "cosine", "linear")]
     warmup_steps: Count
-    min_lr: Annotated[float, AtLeast(0)]  # where cosine ends; the others ignore it
+    min_lr: Annotated[float, AtLeast(0)]  # where cosine and linear end; the others ignore it
 
 
 @dataclass
