@@ -36,6 +36,16 @@ def test_evaluation_repeats_the_summary(trained: tuple[Path, dict], split: str) 
     assert result["limit"]["de"]["perplexity"] > 1
 
 
+def test_the_definition_of_the_original_scores_one_token_less_a_block(
+    trained: tuple[Path, dict],
+) -> None:
+    folder, summary = trained
+    result = run("xlm-evaluate", f"checkpoint={folder}", "definition=xlm").expect().result
+    blocks = math.ceil(summary["valid"]["de"]["tokens"] / 32)  # experiment=debug: 32 tokens
+    assert result["de"]["tokens"] == blocks * 31
+    assert result["de"]["perplexity"] > summary["valid"]["de"]["perplexity"]  # less context
+
+
 def test_batch_size_does_not_change_the_score(trained: tuple[Path, dict]) -> None:
     folder, summary = trained
     result = run("xlm-evaluate", f"checkpoint={folder}", "batch_size=3").expect().result

@@ -20,6 +20,7 @@ from xlm_lightning.model import PAD_ID
 from xlm_lightning.perplexity import empty_sums, score, score_tokens, summarise
 from xlm_lightning.pretrained import load_model
 from xlm_lightning.streaming.evaluation import EvaluationBatches
+from xlm_lightning.streaming.original_evaluation import OriginalEvaluationBatches
 from xlm_lightning.streaming.shards import TokenShards
 from xlm_lightning.text.vocabulary import EOS, Vocabulary
 from xlm_lightning.trained import TrainedModel
@@ -29,6 +30,7 @@ def evaluate(config: schema.Evaluate) -> dict[str, Any]:
     """Score a split (per language and mean), or lines of text (each, and together)."""
     keep_freed_memory()
     trained = load_model(config.checkpoint, config.objective)
+    trained.require_causal()
     device, autocast = device_and_autocast(config.accelerator, config.precision)
     trained.model.to(device)
     with autocast:
@@ -46,7 +48,11 @@ def _evaluate_split(
     manifest = Manifest.load(folder)
     _check_fit(trained, manifest, folder, config.split)
     shards = TokenShards(folder, config.split, trained.stream_length, manifest)
-    batches = EvaluationBatches(shards, config.batch_size)
+    batches: EvaluationBatches | OriginalEvaluationBatches = (
+        EvaluationBatches(shards, config.batch_size)
+        if config.definition == "ours"
+        else OriginalEvaluationBatches(shards, config.batch_size)
+    )
     sums = empty_sums(len(trained.languages), device)
     loader = DataLoader(batches, batch_size=None, sampler=range(len(batches)))
     for batch in tqdm(loader, desc=f"scoring {config.split}", file=sys.stderr, disable=None):

@@ -18,6 +18,7 @@ def generate(config: schema.Generate) -> dict[str, Any]:
     """Continue `prompt` `num_samples` times; the texts include the prompt."""
     keep_freed_memory()
     trained = load_model(config.checkpoint, config.objective)
+    trained.require_causal()
     device, _ = device_and_autocast(config.accelerator, "32")
     model = trained.model.to(device)
     language = trained.language_id(config.language)

@@ -30,6 +30,14 @@ class TrainedModel:
         """Whether a position is kept from seeing later ones."""
         return self.objective == "clm"
 
+    def require_causal(self) -> None:
+        """Raise `UserError` for a masked model, whose predictions are not of the next token."""
+        if not self.causal:
+            raise UserError(
+                f"{self.path} is a masked language model: it predicts no next token "
+                "(objective=clm if it is a causal one)"
+            )
+
     def language_id(self, language: str | None) -> int:
         """Return the id of `language` (None: the first); `UserError` with the list otherwise."""
         if language is None:

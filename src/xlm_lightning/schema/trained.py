@@ -35,6 +35,7 @@ class Evaluate:
     objective: TrainedFor
     data: EvaluationData
     split: Annotated[str, OneOf("valid", "test")]
+    definition: Annotated[str, OneOf("ours", "xlm")]  # xlm: as the original counts
     text: Annotated[str | None, Verbatim()]  # score this sentence instead of a split
     text_file: Annotated[
         str | None, NotEmpty(), Existing("file"), Verbatim()
