@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,12 @@ from commands import run
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPORA = ROOT.parent / "shared" / "corpora"
+
+
+def pytest_configure() -> None:
+    """Tests against fastBPE skip where it was not built; .ci/run must see them run."""
+    if "REQUIRE_FASTBPE" in os.environ and not find_spec("fastBPE"):
+        raise pytest.UsageError("fastBPE is not installed; see .venv/fastbpe.log")
 
 
 @pytest.fixture(scope="session")

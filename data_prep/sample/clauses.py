@@ -59,6 +59,7 @@ def add_clauses(build: GrammarBuilder) -> None:
         for frame in _FRAMES:
             for prefix, subject in (("", f"Subject.{kind}"), ("pronoun.", f"Pronoun.{kind}")):
                 _add_frame(build, frame, kind, prefix, subject)
+                _add_fronted(build, frame, kind, prefix, subject)
 
 
 def _add_frame(build: GrammarBuilder, frame: Frame, kind: str, prefix: str, subject: str) -> None:
@@ -91,6 +92,12 @@ def _add_frame(build: GrammarBuilder, frame: Frame, kind: str, prefix: str, subj
         build.rule(f"Inverted.{ending}", weight, children, de=first, en=straight)
         asked = f"$1.aux.{agreement} $0 $1.main {tail_en}"
         build.rule(f"Question.{ending}", weight, children, de=first, en=asked)
+
+
+def _add_fronted(build: GrammarBuilder, frame: Frame, kind: str, prefix: str, subject: str) -> None:
+    """Statements that begin with their adjunct: German then has the verb before the subject."""
+    agreement = AGREEMENT[kind]
+    complements = [complement.format(k=kind) for complement in frame.complements]
     for adjunct, share in _FRONTED:
         children, time, place = _children(subject, frame, complements, adjunct)
         objects_de = _objects_de(frame, "")

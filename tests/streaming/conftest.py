@@ -21,6 +21,8 @@ SMALL: Sizes = {
     "valid": {"en": [300], "de": [1200]},
     "test": {"en": [256], "de": [77, 300]},
 }
+# A run of a few steps goes through all of it more than once: 20 and 4 blocks of 64 tokens.
+SHORT: Sizes = {**SMALL, "train": {"en": [256] * 5, "de": [256]}}
 
 
 def write_folder(folder: Path, sizes: Sizes, vocab_size: int = VOCAB_SIZE) -> Path:
@@ -68,3 +70,9 @@ def make_folder() -> MakeFolder:
 def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two languages, nine small shards; not to be changed by a test."""
     return write_folder(tmp_path_factory.mktemp("prepared"), SMALL)
+
+
+@pytest.fixture(scope="session")
+def short_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two languages, so little text that their passes end every few steps."""
+    return write_folder(tmp_path_factory.mktemp("short"), SHORT)

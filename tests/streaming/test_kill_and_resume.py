@@ -1,7 +1,8 @@
 """Real processes killed with SIGKILL, resumed on the same or another number of ranks.
 
 Whatever happened, the micro-batches of every optimiser step and the final weights must be those of
-a run that nothing ever stopped.
+a run that nothing ever stopped. The text is so short that passes over a language end before and
+after each kill, and validations come in between.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import toy_training
-from toy_training import Run, read_log
+from toy_training import BATCH_SIZE, Run, data_module, read_log
 
 STEPS, VAL_STEPS, SAVE_STEPS = 10, 2, 3
 
@@ -76,6 +77,16 @@ def stage_run(folder: Path, out: Path, stage: Stage, slots_per_step: int) -> Run
     )
 
 
+def passes(run: Run, slots: int) -> dict[str, int]:
+    """How often the first `slots` slots have gone through all text of each language."""
+    data = data_module(run)
+    blocks = data.train_shards.blocks()
+    return {
+        language: count * BATCH_SIZE // sum(blocks[language])
+        for language, count in data.plan.counts(slots).items()
+    }
+
+
 def run_stages(folder: Path, out: Path, stages: list[Stage], slots_per_step: int) -> None:
     """Train through all stages and compare with the run that nothing stopped."""
     whole = stage_run(folder, out / "whole", Stage(stages[0].ranks, None), slots_per_step)
@@ -91,6 +102,9 @@ def run_stages(folder: Path, out: Path, stages: list[Stage], slots_per_step: int
         if stage.kill_at is not None:
             done, resume = newest(run.out)
             assert done < stage.kill_at  # some work is lost, so something can go wrong
+            before, in_all = (passes(run, step * slots_per_step) for step in (done, STEPS))
+            assert any(before.values())
+            assert any(in_all[language] > before[language] for language in before)
             kept = [entry for entry in kept if entry[0] < done]
     assert kept == trained(whole.out, whole.devices)
     assert [slot for _, slot, _ in kept] == list(range(STEPS * slots_per_step))
@@ -100,10 +114,10 @@ def run_stages(folder: Path, out: Path, stages: list[Stage], slots_per_step: int
 
 
 def test_killed_on_two_ranks_then_on_one_and_finished_on_two(
-    small_folder: Path, tmp_path: Path
+    short_folder: Path, tmp_path: Path
 ) -> None:
     stages = [Stage(2, 5, workers=1), Stage(1, 8), Stage(2, None)]
-    run_stages(small_folder, tmp_path, stages, slots_per_step=2)
+    run_stages(short_folder, tmp_path, stages, slots_per_step=2)
 
 
 RANKS = list(itertools.product([1, 2], [1, 2]))
@@ -115,7 +129,7 @@ RANKS = list(itertools.product([1, 2], [1, 2]))
 @pytest.mark.parametrize("ranks", RANKS, ids=[f"{a}to{b}" for a, b in RANKS])
 @pytest.mark.parametrize("kill_at", [4, 8])
 def test_killed_and_resumed(
-    small_folder: Path,
+    short_folder: Path,
     tmp_path: Path,
     kill_at: int,
     ranks: tuple[int, int],
@@ -123,4 +137,4 @@ def test_killed_and_resumed(
     slots_per_step: int,
 ) -> None:
     stages = [Stage(ranks[0], kill_at, workers), Stage(ranks[1], None, workers)]
-    run_stages(small_folder, tmp_path, stages, slots_per_step)
+    run_stages(short_folder, tmp_path, stages, slots_per_step)

@@ -84,10 +84,6 @@ class Vocabulary:
         """Count all ids, special words included."""
         return len(self._tokens)
 
-    def __contains__(self, token: str) -> bool:
-        """Tell whether `token` has an id of its own (special words have)."""
-        return token in self._ids
-
     def id(self, token: str) -> int:
         """Return the id of `token`, or that of `<unk>`."""
         return self._ids.get(token, UNK)
