@@ -11,7 +11,25 @@ from xlm_lightning.errors import UserError, did_you_mean
 from xlm_lightning.text.rules import Mode, check_language
 
 SPLITS = ("train", "valid", "test")
-Inputs = dict[str, dict[str, list[Path]]]  # split -> language -> files, in the order of work
+# split -> language -> files, in the order of work. A language is also one side of parallel text:
+# `de-en.de`, whose line k translates line k of `de-en.en`.
+Inputs = dict[str, dict[str, list[Path]]]
+
+
+def pair_of(language: str) -> str:
+    """`de-en` of `de-en.de`; empty for a language of its own."""
+    return language.rpartition(".")[0]
+
+
+def rules_of(language: str) -> str:
+    """The language whose rules the text of `de-en.de` follows."""
+    return language.rpartition(".")[2]
+
+
+def key_of(split: str, language: str) -> str:
+    """The configuration key that gave these files."""
+    pair = pair_of(language)
+    return f"corpus.parallel.{pair}.{split}" if pair else f"corpus.{split}.{language}"
 
 
 def check_files(files: Mapping[str, Mapping[str, Sequence[Path]]], mode: Mode) -> Inputs:
@@ -23,11 +41,12 @@ def check_files(files: Mapping[str, Mapping[str, Sequence[Path]]], mode: Mode) -
             )
     if not files.get("train"):
         raise UserError("no train text: give corpus.train.LANGUAGE=FILE for at least one language")
-    check_languages("corpus.train", files["train"], mode)
+    trained = sorted(name for name in files["train"] if not pair_of(name))
+    check_languages("corpus.train", trained, mode)
     for split, languages in files.items():
         for language, paths in languages.items():
-            _check_trained(split, language, sorted(files["train"]))
-            _check_paths(f"corpus.{split}.{language}", paths)
+            _check_trained(split, language, trained)
+            _check_paths(key_of(split, language), paths)
     _tell_shared_files(files)
     return {
         split: {language: list(files[split][language]) for language in sorted(files[split])}
@@ -55,10 +74,10 @@ def stored_bytes(inputs: Mapping[str, Mapping[str, Sequence[Path]]]) -> int:
 
 
 def _check_trained(split: str, language: str, trained: Sequence[str]) -> None:
-    if language not in trained:
+    if rules_of(language) not in trained:
         raise UserError(
-            f"corpus.{split}.{language}: there is no train text of {language!r}, only of "
-            f"{', '.join(trained)}.{did_you_mean(language, trained)}"
+            f"{key_of(split, language)}: there is no train text of {rules_of(language)!r}, only "
+            f"of {', '.join(trained)}.{did_you_mean(rules_of(language), trained)}"
         )
 
 
@@ -80,7 +99,7 @@ def _tell_shared_files(files: Mapping[str, Mapping[str, Sequence[Path]]]) -> Non
     for split, languages in files.items():
         for language, paths in languages.items():
             for path in paths:
-                key = f"corpus.{split}.{language}"
+                key = key_of(split, language)
                 other = first_key.setdefault(path.resolve(), key)
                 if other != key:
                     note(f"warning: {path} is given both as {other} and as {key}")

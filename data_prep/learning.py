@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from data_prep.inputs import Inputs, stored_bytes
+from data_prep.inputs import Inputs, pair_of, stored_bytes
 from data_prep.lines import TextPolicy, read_lines
 from data_prep.pool import Workers
 from data_prep.progress import note, show_progress
@@ -134,7 +134,9 @@ def _count_all(
     work: Path, settings: Settings, inputs: Inputs, pool: Workers
 ) -> tuple[Counter[str], str]:
     """All words of the train split, and a key of what was counted."""
-    train = {"train": inputs["train"]}
+    # Words are counted in the text of each language alone: translations are often given twice.
+    own = {name: paths for name, paths in inputs["train"].items() if not pair_of(name)}
+    train = {"train": own}
     tasks = (
         CountTask(
             work / "counts",

@@ -80,7 +80,8 @@ def _shard_tasks(
     inputs: Inputs,
     hashes: dict[Path, str],
 ) -> Iterator[ShardTask]:
-    for language in inputs["train"]:  # a worker keeps the word cache of one language
+    # Language by language: a worker keeps the word cache of one.
+    for language in sorted({name for languages in inputs.values() for name in languages}):
         for split in inputs:
             paths = inputs[split].get(language, [])
             for index, piece in enumerate(read_pieces(paths, settings.piece_bytes, hashes)):

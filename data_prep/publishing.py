@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_prep.inputs import Inputs
+from data_prep.inputs import Inputs, key_of, pair_of, rules_of
 from data_prep.learning import TextModelFiles
 from data_prep.lines import ANOMALIES
 from data_prep.progress import note
@@ -51,6 +51,7 @@ def publish(
     corpus: Corpus,
 ) -> None:
     """Make `out` a prepared folder. Raises `UserError` when a language came out empty."""
+    _check_parallel(results)
     splits, anomalies = _gather(files, results)
     vocabulary = Vocabulary.load(text_model.vocabulary)
     manifest = Manifest(
@@ -65,7 +66,8 @@ def publish(
             "vocabulary_filter": False,
             "versions": TOOL_VERSIONS,
         },
-        splits=splits,
+        splits={split: _own(languages) for split, languages in splits.items()},
+        parallel=_parallel(splits),
         corpus=dict(corpus.facts),
         limit=_limit(corpus, results),
         anomalies=anomalies,
@@ -138,13 +140,22 @@ def result_of(out: Path, seconds: float) -> dict[str, Any]:
     for split, languages in manifest.splits.items():
         result[split] = {
             language: {
-                **{what: manifest.total(split, language, what) for what in COUNTS},
-                "shards": len(shards),
+                **_counts(shards),
                 "anomalies": manifest.anomalies.get(split, {}).get(language, {}),
             }
             for language, shards in languages.items()
         }
+    for split, pairs in manifest.parallel.items():
+        result.setdefault("parallel", {})[split] = {
+            pair: {language: _counts(shards) for language, shards in sides.items()}
+            for pair, sides in pairs.items()
+        }
     return result
+
+
+def _counts(shards: Sequence[Shard]) -> dict[str, int]:
+    sums = {what: sum(getattr(shard, what) for shard in shards) for what in COUNTS}
+    return {**sums, "shards": len(shards)}
 
 
 def _gather(
@@ -156,11 +167,41 @@ def _gather(
     for split, languages in files.items():
         for language in languages:
             own = [r for r in results if (r.split, r.language) == (split, language)]
-            splits.setdefault(split, {})[language] = _shards(f"corpus.{split}.{language}", own)
+            splits.setdefault(split, {})[language] = _shards(key_of(split, language), own)
             counts = {name: sum(r.anomalies[name] for r in own) for name in ANOMALIES}
             anomalies.setdefault(split, {})[language] = counts
             _tell_anomalies(split, language, counts)
     return splits, anomalies
+
+
+def _own(languages: Mapping[str, list[Shard]]) -> dict[str, list[Shard]]:
+    return {language: shards for language, shards in languages.items() if not pair_of(language)}
+
+
+def _parallel(
+    splits: Mapping[str, Mapping[str, list[Shard]]],
+) -> dict[str, dict[str, dict[str, list[Shard]]]]:
+    """split -> pair -> language -> shards."""
+    parallel: dict[str, dict[str, dict[str, list[Shard]]]] = {}
+    for split, languages in splits.items():
+        for language, shards in languages.items():
+            if pair := pair_of(language):
+                sides = parallel.setdefault(split, {}).setdefault(pair, {})
+                sides[rules_of(language)] = shards
+    return parallel
+
+
+def _check_parallel(results: Sequence[ShardResult]) -> None:
+    """Raise `UserError` where the two sides of parallel text differ in length."""
+    lines: dict[str, Counter[str]] = {}
+    for result in results:
+        if pair_of(result.language):
+            counts = lines.setdefault(key_of(result.split, result.language), Counter())
+            counts[rules_of(result.language)] += result.shard.lines
+    for key, counts in lines.items():
+        if len(set(counts.values())) > 1:
+            told = " and ".join(f"{count:,} lines of {name}" for name, count in counts.items())
+            raise UserError(f"{key}: {told}; line k of one must translate line k of the other")
 
 
 def _limit(
@@ -201,7 +242,7 @@ def _shards(key: str, results: Sequence[ShardResult]) -> list[Shard]:
 def _tell_anomalies(split: str, language: str, counts: Mapping[str, int]) -> None:
     found = [f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items() if count]
     if found:
-        note(f"corpus.{split}.{language}: {', '.join(found)}")
+        note(f"{key_of(split, language)}: {', '.join(found)}")
 
 
 def _files_of_finished(
@@ -241,5 +282,5 @@ def _check_same_files(
             same = [entry["bytes"] for entry in old] == [path.stat().st_size for path in new]
             if not same or [entry["sha256"] for entry in old] != [sha256_of(p) for p in new]:
                 raise UserError(
-                    f"{out} was prepared from other text for corpus.{split}.{language}; {WAY_OUT}"
+                    f"{out} was prepared from other text for {key_of(split, language)}; {WAY_OUT}"
                 )

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from data_prep.inputs import pair_of, rules_of
 from data_prep.lines import PieceText, TextPolicy, read_lines
 from data_prep.reading import Piece, sha256_of
 from xlm_lightning.atomic import atomic_write, write_json
@@ -57,8 +58,14 @@ class ShardTask:
         return f"{self.split}/{self.language}-{self.index:05}"
 
     @property
-    def is_train(self) -> bool:
-        return self.split == "train"
+    def is_parallel(self) -> bool:
+        """Whether line k of it belongs to line k of another shard."""
+        return bool(pair_of(self.language))
+
+    @property
+    def in_blocks(self) -> bool:
+        """Whether it is cut into whole blocks, the tail dropped."""
+        return self.split == "train" and not self.is_parallel
 
 
 @dataclass(frozen=True)
@@ -82,10 +89,13 @@ def write_shard(task: ShardTask) -> ShardResult:
     if finished is not None:
         return finished
     text = read_lines(task.piece, task.encoding.policy)
-    encoded = _pipeline(task.language, task.encoding).encode_lines(text.lines)
+    encoded = _pipeline(rules_of(task.language), task.encoding).encode_lines(text.lines)
     ids = encoded.ids
-    kept = len(ids) - len(ids) % BLOCK_LENGTH if task.is_train else len(ids)
-    ends = _document_ends(text, encoded.line_ends, kept)
+    kept = len(ids) - len(ids) % BLOCK_LENGTH if task.in_blocks else len(ids)
+    if task.is_parallel:
+        ends = encoded.line_ends.astype("<u8")
+    else:
+        ends = _document_ends(text, encoded.line_ends, kept)
     shard = _write(task, ids[:kept], ends, text, encoded.unknown, len(ids) - kept)
     has_words = len(ids) > len(text.lines)  # a line without words is a lone </s>
     write_json(
@@ -159,7 +169,7 @@ def _write(
     unknown: int,
     dropped_tail: int,
 ) -> Shard:
-    padding = -len(ids) % BLOCK_LENGTH  # none in train, which is whole blocks already
+    padding = -len(ids) % BLOCK_LENGTH  # none where it is whole blocks already
     data = np.concatenate([ids, np.full(padding, PAD, np.uint16)]).astype("<u2").tobytes()
     offsets = io.BytesIO()
     np.save(offsets, document_ends, allow_pickle=False)

@@ -28,7 +28,12 @@ def verify(folder: Path) -> dict[str, Any]:
     for split, languages in manifest.splits.items():
         for shards in languages.values():
             for shard in shards:
-                _check_shard(folder, shard, manifest.vocab_size, is_train=split == "train")
+                _check_shard(folder, shard, manifest.vocab_size, in_blocks=split == "train")
+    for pairs in manifest.parallel.values():
+        for sides in pairs.values():
+            for shards in sides.values():
+                for shard in shards:
+                    _check_shard(folder, shard, manifest.vocab_size, in_blocks=False)
     _check_no_strangers(folder, manifest)
     return {
         "verified": str(folder),
@@ -58,11 +63,11 @@ def _check_text_model(folder: Path, manifest: Manifest) -> None:
         )
 
 
-def _check_shard(folder: Path, shard: Shard, vocab_size: int, *, is_train: bool) -> None:
+def _check_shard(folder: Path, shard: Shard, vocab_size: int, *, in_blocks: bool) -> None:
     path = folder / shard.name
     _check_hash(path, shard.sha256)
     padded = shard.tokens + -shard.tokens % BLOCK_LENGTH
-    if shard.bytes != padded * TOKEN_BYTES or (is_train and padded != shard.tokens):
+    if shard.bytes != padded * TOKEN_BYTES or (in_blocks and padded != shard.tokens):
         raise UserError(f"{path} has {shard.bytes} bytes for {shard.tokens} tokens; {REPAIR}")
     ids = np.fromfile(path, "<u2")
     if len(ids) and int(ids.max()) >= vocab_size:

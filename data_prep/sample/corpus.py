@@ -1,10 +1,10 @@
 """Writes the sample corpus: text files per split and language, with their exact entropy.
 
 Every file draws from a stream of its own, named by split and language, so that the size of train
-changes no byte of the others. The parallel test sentences put one stream of meanings into both
-languages. The entropy, that of train included, is what the sampler sums up while it draws, at no
-cost. The scorer, which reads the text alone, gives the same figure (tested; to 1e-15 on 30 kB) but
-takes 70 to 90 s a megabyte: a quarter of an hour for the train text of the default size.
+changes no byte of the others. Parallel text puts one stream of meanings into both languages. The
+entropy, that of train included, is what the sampler sums up while it draws, at no cost. The scorer,
+which reads the text alone, gives the same figure (tested; to 1e-15 on 30 kB) but takes 70 to 90 s a
+megabyte: a quarter of an hour for the train text of the default size.
 """
 
 import math
@@ -29,7 +29,8 @@ GRAMMAR_VERSION = 2
 # often a language is drawn (data.alpha) is then seen to matter.
 _TRAIN_SHARE: Mapping[Language, float] = {"de": 1.0, "en": 0.5}
 _EVALUATION_BYTES = 250_000
-_PARALLEL_BYTES = 250_000  # of the German side
+_PARALLEL_BYTES = 250_000  # of the German side of valid and test
+_PARALLEL_SHARE = 0.25  # of the German train text, what there is of parallel train text
 _LONG = 10  # a sentence of more words than this is not expected twice
 
 
@@ -43,8 +44,18 @@ class _Task:
     language: Language
 
 
+@dataclass(frozen=True, slots=True)
+class _PairTask:
+    """The parallel files of one split; `size` is that of the German one."""
+
+    folder: Path
+    split: Split
+    size: int
+    seed: int
+
+
 def write_sample(folder: Path, *, megabytes: float, seed: int, workers: int = 2) -> SampleCorpus:
-    """Write `{train,valid,test}.{de,en}.txt` and `parallel.test.{de,en}.txt` into `folder`.
+    """Write `{train,valid,test}.{de,en}.txt` and the same with `parallel.` before into `folder`.
 
     `megabytes` is the size of the German train text; the English one is half as large. A blank line
     ends each document. What an earlier call wrote with the same settings is left as it is.
@@ -70,13 +81,16 @@ def _write(folder: Path, megabytes: float, seed: int, workers: int) -> SampleCor
         _Task(folder, int(megabytes * 1e6 * _TRAIN_SHARE[language]), seed, language)
         for language in LANGUAGES
     ]
-    total = sum(task.train_bytes + 2 * _EVALUATION_BYTES + _PARALLEL_BYTES for task in tasks)
+    pairs = {"train": int(megabytes * 1e6 * _PARALLEL_SHARE)}
+    pairs |= dict.fromkeys(("valid", "test"), _PARALLEL_BYTES)
+    total = sum(task.train_bytes + 2 * _EVALUATION_BYTES + sum(pairs.values()) for task in tasks)
     with (
         show_growth("write the sample text", folder, total),
         start_workers(min(workers, len(tasks))) as pool,
     ):
         by_language = dict(zip(LANGUAGES, pool.map(_write_language, tasks), strict=True))
-        parallel = _write_parallel(folder, seed)
+        jobs = [_PairTask(folder, split, pairs[split], seed) for split in SPLITS]
+        parallel = dict(zip(SPLITS, pool.map(_write_parallel, jobs), strict=True))
     return SampleCorpus(
         files={
             split: {language: by_language[language][0][split] for language in LANGUAGES}
@@ -153,15 +167,19 @@ class _Text:
         self.written = SampleFile(self._path, size, lines, len(nats), math.fsum(nats))
 
 
-def _write_parallel(folder: Path, seed: int) -> dict[Language, Path]:
+def _write_parallel(task: _PairTask) -> dict[Language, Path]:
     """The same meanings in both languages, line by line."""
     grammar = sample_grammar()
-    sampler = Sampler(grammar, seed, "parallel")
+    # The first of them had no split in its name, and its bytes are to stay.
+    names = ("parallel",) if task.split == "test" else ("parallel", task.split)
+    sampler = Sampler(grammar, task.seed, *names)
     writers = {language: Writer(grammar, language) for language in LANGUAGES}
-    paths = {language: folder / f"parallel.test.{language}.txt" for language in LANGUAGES}
+    paths = {
+        language: task.folder / f"parallel.{task.split}.{language}.txt" for language in LANGUAGES
+    }
     with atomic_write(paths["de"]) as german, atomic_write(paths["en"]) as english:
         size = 0
-        while size < _PARALLEL_BYTES:
+        while size < task.size:
             meaning = sampler.document()
             size += german.write(_encoded(writers["de"].lines(meaning)))
             english.write(_encoded(writers["en"].lines(meaning)))

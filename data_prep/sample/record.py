@@ -33,7 +33,7 @@ class SampleCorpus:
     """What was written; `overlap` is the share of long valid and test sentences found in train."""
 
     files: Mapping[Split, Mapping[Language, SampleFile]]
-    parallel: Mapping[Language, Path]
+    parallel: Mapping[Split, Mapping[Language, Path]]
     overlap: Mapping[Split, Mapping[Language, float]]
     seed: int
     grammar_version: int
@@ -41,7 +41,8 @@ class SampleCorpus:
     def paths(self) -> list[Path]:
         """All files of text."""
         files = [file.path for languages in self.files.values() for file in languages.values()]
-        return [*files, *self.parallel.values()]
+        pairs = [path for languages in self.parallel.values() for path in languages.values()]
+        return [*files, *pairs]
 
 
 def save_record(folder: Path, corpus: SampleCorpus, made_with: Mapping[str, Any]) -> None:
@@ -81,7 +82,10 @@ def _read_corpus(folder: Path, known: Mapping[str, Any]) -> SampleCorpus:
             }
             for split, languages in known["files"].items()
         },
-        parallel={language: folder / name for language, name in known["parallel"].items()},
+        parallel={
+            split: {language: folder / name for language, name in languages.items()}
+            for split, languages in known["parallel"].items()
+        },
         overlap=known["overlap"],
         seed=known["seed"],
         grammar_version=known["grammar_version"],

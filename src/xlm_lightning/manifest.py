@@ -52,6 +52,9 @@ class Manifest:
     codes_sha256: str
     text: dict[str, Any]  # mode, lowercase_and_remove_accent, versions of the tools
     splits: dict[str, dict[str, list[Shard]]]  # split -> language -> shards in order
+    parallel: dict[str, dict[str, dict[str, list[Shard]]]] = field(default_factory=dict)
+    """split -> pair (`de-en`) -> language -> shards whose documents are lines: line k of one
+    language translates line k of the other."""
     corpus: dict[str, Any] = field(default_factory=dict)  # facts about the source
     limit: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     """split -> language -> {nll_nats, perplexity}: the true entropy of the whole text (the dropped
@@ -75,6 +78,10 @@ class Manifest:
         for languages in self.splits.values():
             for shards in languages.values():
                 yield from shards
+        for pairs in self.parallel.values():
+            for sides in pairs.values():
+                for shards in sides.values():
+                    yield from shards
 
     def total(self, split: str, language: str, what: str) -> int:
         """Sum a count of `Shard` (`tokens`, `lines`, `raw_bytes`, ...) over a language's shards."""
@@ -121,15 +128,21 @@ class Manifest:
                     "prepare the corpus again"
                 )
             raw["splits"] = {
-                split: {
-                    language: [Shard(**shard) for shard in shards]
-                    for language, shards in languages.items()
-                }
-                for split, languages in raw["splits"].items()
+                split: _shards_of(languages) for split, languages in raw["splits"].items()
+            }
+            raw["parallel"] = {
+                split: {pair: _shards_of(sides) for pair, sides in pairs.items()}
+                for split, pairs in raw.get("parallel", {}).items()
             }
             return cls(**raw)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path} is damaged ({error}); prepare the corpus again") from error
+
+
+def _shards_of(languages: dict[str, Any]) -> dict[str, list[Shard]]:
+    return {
+        language: [Shard(**shard) for shard in shards] for language, shards in languages.items()
+    }
 
 
 def manifest_sha256(folder: Path) -> str:

@@ -82,9 +82,14 @@ def _check_before_work(config: Prepare, settings: Settings) -> None:
 def find_raw_text(corpus: Corpus, workers: int) -> RawText:
     """Return the text files of a corpus, written or downloaded where they are missing."""
     if isinstance(corpus, TextCorpus):
-        return RawText(
-            {split: _paths(getattr(corpus, split)) for split in ("train", "valid", "test")}
-        )
+        files = {split: _paths(getattr(corpus, split)) for split in ("train", "valid", "test")}
+        for pair, splits in corpus.parallel.items():
+            languages = pair.split("-")
+            name = "-".join(sorted(languages))
+            for split, two_files in splits.items():
+                for language, file in zip(languages, two_files, strict=True):
+                    files[split][f"{name}.{language}"] = [Path(file)]
+        return RawText(files)
     if isinstance(corpus, SampleCorpus):
         return _sample(corpus, workers)
     if isinstance(corpus, NewscrawlCorpus):
@@ -123,11 +128,13 @@ def _sample(corpus: SampleCorpus, workers: int) -> RawText:
     written = write_sample(
         Path(corpus.folder), megabytes=corpus.megabytes, seed=corpus.seed, workers=workers
     )
+    files: dict[str, dict[str, list[Path]]] = {}
+    for split, own in written.files.items():
+        files[split] = {language: [file.path] for language, file in own.items()}
+        pair = written.parallel[split]
+        files[split] |= {f"de-en.{language}": [path] for language, path in pair.items()}
     return RawText(
-        files={
-            split: {language: [file.path] for language, file in languages.items()}
-            for split, languages in written.files.items()
-        },
+        files=files,
         facts={"grammar_version": written.grammar_version, "overlap_with_train": written.overlap},
         nll_nats={
             split: {language: file.nll_nats for language, file in languages.items()}
@@ -138,7 +145,7 @@ def _sample(corpus: SampleCorpus, workers: int) -> RawText:
 
 def _described(corpus: Corpus) -> dict[str, Any]:
     """Return the corpus's settings without paths: the manifest is the same wherever files lie."""
-    paths = ("folder", "train", "valid", "test")
+    paths = ("folder", "train", "valid", "test", "parallel")
     return {key: value for key, value in asdict(corpus).items() if key not in paths}
 
 

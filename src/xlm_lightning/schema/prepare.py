@@ -35,6 +35,7 @@ class TextCorpus(Corpus):
     train: Files
     valid: Files
     test: Files
+    parallel: Files  # pair (`de-en`) -> split -> the file of each language, in the pair's order
 
 
 @dataclass
@@ -111,6 +112,9 @@ class Prepare:
             yield f"bpe.{given}={codes or vocab}", f"needs bpe.{lacking}=FILE beside it"
         if isinstance(self.corpus, TextCorpus):
             yield from _text_corpus_conflicts(self.corpus)
+            yield from _parallel_conflicts(self.corpus)
+            if self.corpus.parallel and self.invalid_utf8 == "skip":
+                yield "invalid_utf8=skip", "would shift lines of parallel text; say replace"
 
 
 def _text_corpus_conflicts(corpus: TextCorpus) -> Iterator[Conflict]:
@@ -122,3 +126,25 @@ def _text_corpus_conflicts(corpus: TextCorpus) -> Iterator[Conflict]:
                 yield f"{key}={files}", "must be a file or a list of files"
             if split != "train" and language not in corpus.train:
                 yield f"{key}={files}", f"needs corpus.train.{language}=FILE beside it"
+
+
+def _parallel_conflicts(corpus: TextCorpus) -> Iterator[Conflict]:
+    for pair, splits in corpus.parallel.items():
+        key = f"corpus.parallel.{pair}"
+        languages = pair.split("-")
+        if len(languages) != 2 or not all(languages) or languages[0] == languages[1]:
+            yield key, "must name two languages, as corpus.parallel.de-en"
+            continue
+        for language in languages:
+            if language not in corpus.train:
+                yield key, f"needs corpus.train.{language}=FILE beside it"
+        if not isinstance(splits, dict) or not {*splits} <= {"train", "valid", "test"}:
+            yield f"{key}={splits}", f"holds splits, such as {key}.train=[FILE,FILE]"
+            continue
+        for split, files in splits.items():
+            two = isinstance(files, list) and len(files) == 2
+            if not two or not all(isinstance(file, str) and file for file in files):
+                yield (
+                    f"{key}.{split}={files}",
+                    f"must be two files: [text in {languages[0]}, text in {languages[1]}]",
+                )
