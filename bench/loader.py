@@ -23,8 +23,10 @@ import torch
 
 from xlm_lightning.manifest import Manifest, Shard
 from xlm_lightning.streaming.loader import SlotBatches, TrainLoader
+from xlm_lightning.streaming.masking import Masking
 from xlm_lightning.streaming.plan import Plan
 from xlm_lightning.streaming.shards import TokenShards
+from xlm_lightning.streaming.turns import Turns
 
 BATCH_SIZE, STREAM_LENGTH, VOCAB_SIZE = 64, 256, 64_699
 SHARD_TOKENS = 4 * 2**20  # 8 MB
@@ -55,7 +57,12 @@ def ours(folder: Path, workers: int) -> Batches:
     """Batches as the model gets them: widened to int64, as the data module does."""
     shards = TokenShards(folder, "train", STREAM_LENGTH)
     loader = TrainLoader(
-        SlotBatches(Plan(0, BATCH_SIZE, shards.blocks(), 0.7), shards),
+        SlotBatches(
+            Plan(0, BATCH_SIZE, shards.blocks(), 0.7),
+            shards,
+            Turns({"clm": [(0, 1.0)]}, 1),
+            Masking(0.15, 0.8, 0.1, 0.0, []),
+        ),
         lambda: 0,
         rank=0,
         world_size=1,

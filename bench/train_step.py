@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from xlm_lightning.machine import cpu_has_bf16, keep_freed_memory
 from xlm_lightning.model import XLM
 from xlm_lightning.streaming.loader import SlotBatches
-from xlm_lightning.task import CausalLanguageModeling
+from xlm_lightning.task import LanguageModeling
 
 SHAPES = {  # layers, dim, vocabulary, batch
     "small": (4, 256, 8192, 16),
@@ -161,10 +161,10 @@ def loop_overhead(folder: Path, steps: int = 400) -> dict[str, Any]:
         f"checkpoint.every_n_steps={steps}",
     ]
 
-    def lightning(run_folder: Path) -> tuple[float, CausalLanguageModeling, list[dict[str, Any]]]:
+    def lightning(run_folder: Path) -> tuple[float, LanguageModeling, list[dict[str, Any]]]:
         (config,) = compose(cli.TRAIN, read_words(cli.TRAIN, [*words, f"run.dir={run_folder}"]))
         data = assembly.build_data(config)
-        task = assembly.build_task(config, assembly.build_model(config.model, data), data.manifest)
+        task = assembly.build_task(config, assembly.build_model(config.model, data), data)
         pipelines = TextModel.load(data.folder, **text_options(data.manifest)).pipelines()
         run = RunFolder(run_folder)
         callbacks = assembly.build_callbacks(config, run, pipelines)
@@ -173,16 +173,16 @@ def loop_overhead(folder: Path, steps: int = 400) -> dict[str, Any]:
             config.trainer, run.path, loggers=loggers, callbacks=callbacks.all
         )
         trainer.fit(task, data)
-        slots = SlotBatches(data.plan, data.train_shards)
+        slots = SlotBatches(data.plan, data.train_shards, data.turns, data.masking)
         batches = [{**slots[i], "tokens": slots[i]["tokens"].long()} for i in range(steps)]
         return callbacks.figures.seconds, task, batches
 
-    def plain(task: CausalLanguageModeling, batches: list[dict[str, Any]]) -> float:
+    def plain(task: LanguageModeling, batches: list[dict[str, Any]]) -> float:
         configured: Any = task.configure_optimizers()
         optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
         started = time.perf_counter()
         for batch in batches:
-            loss = task.training_step(batch, 0)
+            loss = task.training_step(batch, 0)["loss"]
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(task.parameters(), 5.0)

@@ -18,13 +18,19 @@ def crumbs_of(prepared: Path) -> Path:
     if out.exists():
         return out
     words = []
-    for split, count in LINES.items():
+    for split in LINES:
         for language in ("de", "en"):
-            name = f"{split}.{language}.txt"
-            lines = (prepared.with_name("tiny_raw") / name).read_text().splitlines(keepends=True)
-            text = prepared.with_name(f"crumbs.{name}")
-            text.write_text("".join(lines[:count]))
-            words.append(f"corpus.{split}.{language}={text}")
+            words.append(f"corpus.{split}.{language}={_first_lines(prepared, split, language)}")
+        pair = [_first_lines(prepared, split, language, "parallel.") for language in ("de", "en")]
+        words.append(f"corpus.parallel.de-en.{split}=[{pair[0]},{pair[1]}]")
     given = (f"bpe.codes={prepared / 'codes'}", f"bpe.vocab={prepared / 'vocab'}")
     run("xlm-prepare", "corpus=text", *words, *given, "workers=1", f"out={out}").expect()
     return out
+
+
+def _first_lines(prepared: Path, split: str, language: str, kind: str = "") -> Path:
+    name = f"{kind}{split}.{language}.txt"
+    lines = (prepared.with_name("tiny_raw") / name).read_text().splitlines(keepends=True)
+    text = prepared.with_name(f"crumbs.{name}")
+    text.write_text("".join(lines[: LINES[split]]))
+    return text

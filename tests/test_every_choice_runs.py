@@ -25,6 +25,7 @@ TINY = (
     "data.stream_length=16",
     "data.workers=0",
     "data.max_valid_tokens=100",
+    "data.pair_tokens=100",
     "schedule.warmup_steps=1",
     "trainer.accelerator=cpu",
     "trainer.max_steps=2",

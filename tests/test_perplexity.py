@@ -37,12 +37,11 @@ def test_scores_equal_torch_and_strips_change_nothing(monkeypatch: pytest.Monkey
     tokens, language = torch.randint(14, 70, (3, 20)), torch.tensor([[1]])
     targets = torch.randint(14, 70, (3, 20))
     targets[1, 5:] = IGNORED
-    whole = perplexity.score(model, tokens, targets, language)
+    batch = {"tokens": tokens, "targets": targets, "language": 1, "objective": "clm"}
+    whole = perplexity.score(model, batch)
     logits = model.logits(model(tokens, language)).detach()
     nll = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
     hits = int((logits.argmax(-1) == targets).sum())
     assert whole.tolist() == pytest.approx([float(nll), hits, 45], rel=1e-6)
     monkeypatch.setattr(perplexity, "LOGITS_PER_STRIP", 70 * 7)
-    assert perplexity.score(model, tokens, targets, language).tolist() == pytest.approx(
-        whole.tolist()
-    )
+    assert perplexity.score(model, batch).tolist() == pytest.approx(whole.tolist())

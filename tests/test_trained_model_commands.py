@@ -66,6 +66,7 @@ def test_lines_are_scored_one_by_one(trained: tuple[Path, dict], tmp_path: Path)
     assert first["perplexity"] == pytest.approx(math.exp(first["nll_nats"] / first["tokens"]))
     total = sum(line["nll_nats"] for line in result["lines"])
     assert result["en"]["nll_nats"] == pytest.approx(total)
+    assert 0 < result["en"]["accuracy"] < 1
     alone = run("xlm-evaluate", *words, "text=The old teacher saw a house.").expect().result
     assert alone["lines"][0]["nll_nats"] == pytest.approx(first["nll_nats"], rel=1e-5)
 

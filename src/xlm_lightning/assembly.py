@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import Logger
 
 from xlm_lightning import schema
 from xlm_lightning.callbacks.figures import TrainingFigures
+from xlm_lightning.callbacks.fillings import Fillings
 from xlm_lightning.callbacks.last_checkpoint import LastCheckpoint
 from xlm_lightning.callbacks.progress import Progress
 from xlm_lightning.callbacks.samples import Samples
@@ -22,13 +23,14 @@ from xlm_lightning.checkpoint import AtomicCheckpointIO
 from xlm_lightning.data import StreamingDataModule
 from xlm_lightning.errors import UserError
 from xlm_lightning.machine import cpu_has_bf16, fastest_precision, require_gpu, uses_gpu
-from xlm_lightning.manifest import Manifest
 from xlm_lightning.model import XLM
+from xlm_lightning.objectives import CLM, MLM, TLM
 from xlm_lightning.pretrained import load_model
 from xlm_lightning.run_folder import RunFolder
-from xlm_lightning.task import MONITOR, CausalLanguageModeling
+from xlm_lightning.streaming.masking import Masking
+from xlm_lightning.task import MONITOR, LanguageModeling
 from xlm_lightning.text.pipeline import TextPipeline
-from xlm_lightning.text.vocabulary import Vocabulary
+from xlm_lightning.text.vocabulary import FIRST_WORD_ID, Vocabulary
 from xlm_lightning.warm_start import warm_start
 
 
@@ -42,9 +44,29 @@ def build_data(config: schema.Train) -> StreamingDataModule:
         workers=data.workers,
         seed=config.seed,
         slots_per_step=_world_size(trainer) * trainer.accumulate_grad_batches,
+        objectives=_weight_curves(config.objective),
+        masking=_masking(config.objective.masking, Path(data.dir)),
+        pair_tokens=data.pair_tokens,
+        pair_max_length=data.pair_max_length,
+        max_positions=config.model.max_positions,
         max_valid_tokens=data.max_valid_tokens,
         overfit_slots=data.overfit_slots,
     )
+
+
+def _weight_curves(options: schema.Objective) -> dict[str, list[tuple[int, float]]]:
+    """Objective -> its weights over the steps, for those that ever have one."""
+    curves = {
+        CLM: schema.weight_curve(options.clm),
+        MLM: schema.weight_curve(options.mlm),
+        TLM: schema.weight_curve(options.tlm),
+    }
+    return {name: curve for name, curve in curves.items() if any(weight for _, weight in curve)}
+
+
+def _masking(options: schema.Masking, folder: Path) -> Masking:
+    counts = Vocabulary.load(folder / "vocab").counts
+    return Masking(**asdict(options), counts=[*[0] * FIRST_WORD_ID, *counts])
 
 
 def _world_size(trainer: schema.Trainer) -> int:
@@ -72,14 +94,18 @@ def build_model(options: schema.Model, data: StreamingDataModule) -> XLM:
     return model
 
 
-def build_task(config: schema.Train, model: XLM, manifest: Manifest) -> CausalLanguageModeling:
-    return CausalLanguageModeling(
+def build_task(config: schema.Train, model: XLM, data: StreamingDataModule) -> LanguageModeling:
+    manifest = data.manifest
+    return LanguageModeling(
         model,
+        objectives=data.turns.objectives,
         languages=manifest.languages,
+        pairs=sorted(manifest.parallel.get("train", {})),
         bytes_per_token={split: manifest.bytes_per_token(split) for split in manifest.splits},
         optimizer=asdict(config.optimizer),
         schedule=asdict(config.schedule),
         stream_length=config.data.stream_length,
+        context_size=config.objective.context_size,
         total_steps=config.trainer.max_steps,
         seed=config.seed,
     )
@@ -97,7 +123,10 @@ class RunCallbacks:
 
 
 def build_callbacks(
-    config: schema.Train, run: RunFolder, pipelines: Mapping[str, TextPipeline]
+    config: schema.Train,
+    run: RunFolder,
+    pipelines: Mapping[str, TextPipeline],
+    data: StreamingDataModule,
 ) -> RunCallbacks:
     """Make the callbacks, in the order in which they act; checkpoints come last anyway."""
     options = config.callbacks
@@ -117,7 +146,11 @@ def build_callbacks(
         every_n_steps=config.checkpoint.every_n_steps,
         keep=config.checkpoint.keep_last,
     )
-    samples = Samples(run.samples, pipelines, seed=config.seed, **asdict(options.samples))
+    samples: Callback = (
+        Samples(run.samples, pipelines, seed=config.seed, **asdict(options.samples))
+        if CLM in data.turns.objectives
+        else Fillings(run.samples, pipelines, data.evaluation_shards("valid"))
+    )
     progress = Progress(figures, options.progress_seconds, timer)
     optional = [_early_stopping(options), timer]
     present = [callback for callback in optional if callback is not None]

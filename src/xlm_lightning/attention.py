@@ -31,24 +31,26 @@ def attend(
     values: Tensor,
     *,
     causal: bool,
+    real: Tensor | None = None,
     dropout: float,
     method: AttentionMethod,
     dropout_method: DropoutMethod,
 ) -> Tensor:
     """Attend from each position to itself and those before it (`causal`), or to all.
 
-    All tensors are (batch, heads, time, head_dim). `dropout` is the probability on the attention
-    weights (0 outside training). `auto` takes the strips where they pay on a CPU: with dropout, and
-    in bf16, where forward and backward take a third to a half of the fused kernel's time (measured
-    at 128 and 256 tokens; without dropout in fp32 the fused kernel is 1.1 times faster).
+    All tensors are (batch, heads, time, head_dim); `real`, if given, is bool (batch, 1, 1, time),
+    False where a key is padding. `dropout` is the probability on the attention weights (0 outside
+    training). `auto` takes the strips where they pay on a CPU: with dropout, and in bf16, where
+    forward and backward take a third to a half of the fused kernel's time (measured at 128 and 256
+    tokens; without dropout in fp32 the fused kernel is 1.1 times faster).
     """
     pays = queries.device.type == "cpu" and (dropout > 0 or queries.dtype == torch.bfloat16)
     if method == "strips" or (method == "auto" and pays and dropout_method != "torch"):
         in_strips: Any = _StripAttention.apply  # torch leaves it untyped
-        context: Tensor = in_strips(queries, keys, values, causal, dropout)
+        context: Tensor = in_strips(queries, keys, values, real, causal, dropout)
         return context
     return F.scaled_dot_product_attention(
-        queries, keys, values, dropout_p=dropout, is_causal=causal
+        queries, keys, values, attn_mask=real, dropout_p=dropout, is_causal=causal
     )
 
 
@@ -57,7 +59,13 @@ class _StripAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, causal: bool, dropout: float
+        ctx: Any,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        real: Tensor | None,
+        causal: bool,
+        dropout: float,
     ) -> Tensor:
         batch, heads, time, head_dim = queries.shape
         flat = [x.reshape(batch * heads, time, head_dim) for x in (queries, keys, values)]
@@ -73,6 +81,9 @@ class _StripAttention(torch.autograd.Function):
             scores = torch.bmm(q[:, start:end], k[:, :seen].transpose(1, 2))  # (rows, strip, seen)
             if causal:
                 scores[:, :, start:].add_(_future(end - start, scores))
+            if real is not None:
+                by_row = scores.view(batch, heads, end - start, seen)
+                by_row.masked_fill_(~real[..., :seen], -torch.inf)
             weights = torch.softmax(scores, dim=-1)
             noise = random_bytes(weights.shape, weights.device) if ctx.threshold else weights
             dropped = (
@@ -86,7 +97,7 @@ class _StripAttention(torch.autograd.Function):
         return output.mul_(ctx.keep_scale).view(batch, heads, time, head_dim)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None, None]:
         q, k, v, *saved = ctx.saved_tensors
         shape = gradient.shape
         time, head_dim = shape[2], shape[3]
@@ -109,7 +120,7 @@ class _StripAttention(torch.autograd.Function):
             torch.bmm(grad_scores, k[:, :seen], out=grad_q[:, start:end])
             grad_k[:, :seen].baddbmm_(grad_scores.transpose(1, 2), q[:, start:end])
         grad_q.mul_(head_dim**-0.5)
-        return grad_q.view(shape), grad_k.view(shape), grad_v.view(shape), None, None
+        return grad_q.view(shape), grad_k.view(shape), grad_v.view(shape), None, None, None
 
 
 def _future(length: int, like: Tensor) -> Tensor:

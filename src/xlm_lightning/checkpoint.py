@@ -31,14 +31,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, file)
 
 
-def load_checkpoint(path: Path) -> TrainedModel:
+def load_checkpoint(path: Path, objective: str | None = None) -> TrainedModel:
     """Load a run folder's best (else last) checkpoint, or the `.ckpt` file `path`.
 
-    Raises `UserError` that names the file when it is missing, damaged or of another program.
+    `objective`: which one of several the model is to be used for (None: the first). Raises
+    `UserError` that names the file when it is missing, damaged or of another program.
     """
     file = find_checkpoint(path)
     checkpoint = read_checkpoint(file)
     described = checkpoint[MODEL_KEY]
+    objectives = described.get("objectives", ["clm"])
+    if objective not in (None, *objectives):
+        raise UserError(f"objective={objective}: {file} was trained for {', '.join(objectives)}")
     model = XLM(**described["model"])
     try:
         model.load_state_dict(model_weights(checkpoint))
@@ -48,12 +52,12 @@ def load_checkpoint(path: Path) -> TrainedModel:
     return TrainedModel(
         model.eval(),
         languages=described["languages"],
-        objective=described.get("objective", "clm"),
+        objective=objective or objectives[0],
         stream_length=described["stream_length"],
         path=file,
         load_text_model=run.text_model,
         data_folder=run.data_folder(),
-        facts={"steps": checkpoint["global_step"]},
+        facts={"steps": checkpoint["global_step"], "objectives": ", ".join(objectives)},
     )
 
 

@@ -17,8 +17,10 @@ from xlm_lightning.data import StreamingDataModule
 from xlm_lightning.generation import generate
 from xlm_lightning.manifest import Manifest
 from xlm_lightning.model import XLM
+from xlm_lightning.objectives import CLM
+from xlm_lightning.perplexity import perplexities
 from xlm_lightning.run_folder import RunFolder
-from xlm_lightning.task import CausalLanguageModeling
+from xlm_lightning.task import LanguageModeling
 from xlm_lightning.text.pipeline import TextPipeline
 
 SENTENCES = 200  # written per language; a share of 90 % is then known to 4 points (95 %)
@@ -26,7 +28,7 @@ SHOWN = 3
 
 
 def score_splits(
-    trainer: pl.Trainer, task: CausalLanguageModeling, data: StreamingDataModule, best: str
+    trainer: pl.Trainer, task: LanguageModeling, data: StreamingDataModule, best: str
 ) -> dict[str, Any]:
     """Score valid and test, whole, with the best weights, beside the corpus's own limit."""
     if trainer.is_global_zero:
@@ -39,21 +41,27 @@ def score_splits(
     if "test" in data.manifest.splits:
         trainer.test(task, data, verbose=False)
         results["test"] = task.results
-    if data.manifest.limit:
+    if data.manifest.limit and task.objectives[0] == CLM:
         results["limit"] = data.manifest.limit["valid"]
     return results
 
 
 def show_results(
     summary: Mapping[str, Any],
-    model: XLM,
+    task: LanguageModeling,
     pipelines: Mapping[str, TextPipeline],
     manifest: Manifest,
     samples: schema.Samples,
 ) -> dict[str, Any]:
-    """Print the figures and some text of the model's own; return the share that is grammatical."""
+    """Print the figures and some text of the model's own; return the share that is grammatical.
+
+    Only a causal model writes text.
+    """
+    if CLM not in task.objectives:
+        print("\n".join(closing_lines(summary, {})), file=sys.stderr)
+        return {}
     sentences = write_sentences(
-        model,
+        task.model,
         pipelines,
         temperature=samples.temperature,
         top_k=samples.top_k,
@@ -120,14 +128,13 @@ def grammatical_shares(
 def closing_lines(summary: Mapping[str, Any], texts: Mapping[str, Sequence[str]]) -> list[str]:
     """Lines for the terminal."""
     lines = ["", f"{'':10} {'valid':>8} {'test':>8} {'limit':>8} {'valid/limit':>12}  perplexity"]
-    for language, figures in summary["valid"].items():
-        limit = summary.get("limit", {}).get(language)
-        test = summary.get("test", {}).get(language, {}).get("perplexity")
-        row = f"{language:10} {figures['perplexity']:8.3f} " + (f"{test:8.3f}" if test else " " * 8)
+    tested = dict(perplexities(summary.get("test", {})))
+    for name, valid in perplexities(summary["valid"]):
+        limit = summary.get("limit", {}).get(name, {}).get("perplexity")
+        row = f"{name:10} {valid:8.3f} "
+        row += f"{tested[name]:8.3f}" if name in tested else " " * 8
         if limit:
-            row += (
-                f" {limit['perplexity']:8.3f} {figures['perplexity'] / limit['perplexity']:12.3f}"
-            )
+            row += f" {limit:8.3f} {valid / limit:12.3f}"
         lines.append(row)
     for language, share in summary.get("grammatical", {}).items():
         lines.append(

@@ -8,6 +8,7 @@ before anything asks for a loader, and it does not move with batches that were f
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,15 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from xlm_lightning.errors import UserError
 from xlm_lightning.manifest import Manifest, manifest_sha256
-from xlm_lightning.streaming.evaluation import EvaluationBatches
-from xlm_lightning.streaming.loader import OrderedLoader, SlotBatches, TrainLoader
+from xlm_lightning.objectives import TLM
+from xlm_lightning.streaming.loader import OrderedLoader, PairSlots, SlotBatches, TrainLoader
+from xlm_lightning.streaming.masking import Masking
+from xlm_lightning.streaming.pair_evaluation import PairEvaluationBatches
+from xlm_lightning.streaming.pairs import PairShards
 from xlm_lightning.streaming.plan import PLAN_VERSION, Plan
 from xlm_lightning.streaming.shards import TokenShards
+from xlm_lightning.streaming.splits import ScoredSplit, evaluation_batches
+from xlm_lightning.streaming.turns import Curve, Turns
 
 ENDLESS = 2**40  # micro-batches of a run without max_steps
 
@@ -31,6 +37,10 @@ _CURES = {
     "stream_length": "set data.stream_length={0}",
     "alpha": "set data.alpha={0}",
     "overfit_slots": "set data.overfit_slots={0}",
+    "objectives": "give the same weights to objective.clm, mlm and tlm",
+    "masking": "give objective.masking the same values",
+    "pair_tokens": "set data.pair_tokens={0}",
+    "pair_max_length": "set data.pair_max_length={0}",
     "seed": "set seed={0}",
     "slots_per_step": "set trainer.accumulate_grad_batches so that devices x accumulation is {0}",
     "plan_version": "use the version of xlm-lightning that wrote the checkpoint",
@@ -52,14 +62,22 @@ class StreamingDataModule(pl.LightningDataModule):
         workers: int,
         seed: int,
         slots_per_step: int,
+        objectives: Mapping[str, Curve],
+        masking: Masking,
+        pair_tokens: int,
+        pair_max_length: int,
+        max_positions: int,
         max_valid_tokens: int | None = None,
         overfit_slots: int | None = None,
     ) -> None:
         """Read and check the manifest of `folder`; `UserError` when it is not whole.
 
         `slots_per_step` (ranks x accumulation) must stay the same when a run is resumed on another
-        number of ranks. `max_valid_tokens` limits validation during training, per language;
-        `overfit_slots` trains on the first so many micro-batches for ever.
+        number of ranks. `objectives`: the weight of each one's loss, step by step. `pair_tokens`:
+        of a micro-batch of parallel text, whose sentences have at most `pair_max_length` tokens, or
+        in valid and test as many as fit into `max_positions`.
+        `max_valid_tokens` limits validation during training, per language; `overfit_slots` trains
+        on the first so many micro-batches of each objective for ever.
         """
         super().__init__()
         self.folder = folder
@@ -70,6 +88,13 @@ class StreamingDataModule(pl.LightningDataModule):
         self.workers = workers
         self.seed = seed
         self.slots_per_step = slots_per_step
+        self.turns = Turns(objectives, slots_per_step)
+        self.masking = masking
+        self.pair_tokens = pair_tokens
+        self.pair_max_length = pair_max_length
+        self.max_positions = max_positions
+        if TLM in objectives:
+            self._require_parallel_text()
         self.max_valid_tokens = max_valid_tokens
         self.overfit_slots = overfit_slots
         self.slot = 0  # consumed by all ranks; the next one to train on
@@ -83,6 +108,13 @@ class StreamingDataModule(pl.LightningDataModule):
     def plan(self) -> Plan:
         """The order of the training data."""
         return Plan(self.seed, self.batch_size, self.train_shards.blocks(), self.alpha)
+
+    @cached_property
+    def pair_slots(self) -> PairSlots | None:
+        """The order of the parallel text, where it is trained on."""
+        if TLM not in self.turns.objectives:
+            return None
+        return PairSlots.of(self.pair_shards("train", self.pair_max_length), self.seed, self.alpha)
 
     def setup(self, stage: str) -> None:
         """Check one train shard byte by byte and start to count consumed slots."""
@@ -103,12 +135,29 @@ class StreamingDataModule(pl.LightningDataModule):
         others = [c for c in _callbacks(trainer) if not isinstance(c, _SlotCounter)]
         _callbacks(trainer)[:] = [_SlotCounter(self), *others]
 
+    def evaluation_shards(self, split: str) -> TokenShards:
+        """The valid or test split."""
+        return TokenShards(self.folder, split, self.stream_length, self.manifest)
+
+    def pair_shards(self, split: str, max_length: int) -> PairShards:
+        """The parallel text of a split, but for sentences of more than `max_length` tokens."""
+        return PairShards(
+            self.folder, split, self.manifest, max_tokens=self.pair_tokens, max_length=max_length
+        )
+
     def train_dataloader(self) -> TrainLoader:
         """One pass over all micro-batches of the run, so that no epoch ends in the middle."""
         trainer = self._trainer
         steps = trainer.max_steps
         return TrainLoader(
-            SlotBatches(self.plan, self.train_shards, self.overfit_slots),
+            SlotBatches(
+                self.plan,
+                self.train_shards,
+                self.turns,
+                self.masking,
+                self.pair_slots,
+                self.overfit_slots,
+            ),
             lambda: self.slot,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
@@ -146,7 +195,7 @@ class StreamingDataModule(pl.LightningDataModule):
         slot = state_dict["slot"]
         current = {**self._identity(), "counts": self.plan.counts(slot)}
         for field, value in current.items():
-            written = state_dict[field]
+            written = state_dict.get(field)
             if value != written:
                 cure = _CURES[field].format("null" if written is None else written)
                 raise UserError(
@@ -171,6 +220,14 @@ class StreamingDataModule(pl.LightningDataModule):
     def _pin_memory(self) -> bool:
         return self._trainer.strategy.root_device.type == "cuda"
 
+    def _require_parallel_text(self) -> None:
+        for split in self.manifest.splits:
+            if not self.manifest.parallel.get(split):
+                raise UserError(
+                    f"objective.tlm needs parallel text, and {self.folder} has none for {split}; "
+                    f"prepare it with corpus.parallel.de-en.{split}=[FILE,FILE], say"
+                )
+
     def _identity(self) -> dict[str, Any]:
         """Everything that a slot's content depends on."""
         return {
@@ -180,14 +237,25 @@ class StreamingDataModule(pl.LightningDataModule):
             "seed": self.seed,
             "alpha": self.alpha,
             "overfit_slots": self.overfit_slots,
+            "objectives": self.turns.curves,
+            "masking": self.masking.shares(),
+            "pair_tokens": self.pair_tokens,
+            "pair_max_length": self.pair_max_length,
             "plan_version": PLAN_VERSION,
             "manifest_sha256": manifest_sha256(self.folder),
         }
 
     def _evaluation_loader(self, split: str, max_tokens: int | None) -> OrderedLoader:
         """Batch i goes to rank i % W; all ranks get as many, the last ones perhaps empty."""
-        shards = TokenShards(self.folder, split, self.stream_length, self.manifest)
-        batches = EvaluationBatches(shards, self.batch_size, max_tokens)
+        shards = self.evaluation_shards(split)
+        batches = ScoredSplit(
+            [
+                PairEvaluationBatches(self.pair_shards(split, self.max_positions - 2), max_tokens)
+                if objective == TLM
+                else evaluation_batches(objective, shards, self.batch_size, max_tokens)
+                for objective in self.turns.objectives
+            ]
+        )
         world_size = self._trainer.world_size
         length = -(-len(batches) // world_size)
         numbers = range(self._trainer.global_rank, length * world_size, world_size)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -17,11 +18,21 @@ from xlm_lightning.errors import UserError
 from xlm_lightning.machine import device_and_autocast, keep_freed_memory
 from xlm_lightning.manifest import Manifest
 from xlm_lightning.model import PAD_ID
-from xlm_lightning.perplexity import empty_sums, score, score_tokens, summarise
+from xlm_lightning.objectives import CLM, TLM, predictions
+from xlm_lightning.perplexity import (
+    TOKENS,
+    empty_sums,
+    score,
+    score_tokens,
+    summarise,
+    to_perplexity,
+)
 from xlm_lightning.pretrained import load_model
-from xlm_lightning.streaming.evaluation import EvaluationBatches
-from xlm_lightning.streaming.original_evaluation import OriginalEvaluationBatches
+from xlm_lightning.streaming.original_evaluation import original_batches
+from xlm_lightning.streaming.pair_evaluation import PairEvaluationBatches
+from xlm_lightning.streaming.pairs import PairShards
 from xlm_lightning.streaming.shards import TokenShards
+from xlm_lightning.streaming.splits import evaluation_batches
 from xlm_lightning.text.vocabulary import EOS, Vocabulary
 from xlm_lightning.trained import TrainedModel
 
@@ -30,7 +41,6 @@ def evaluate(config: schema.Evaluate) -> dict[str, Any]:
     """Score a split (per language and mean), or lines of text (each, and together)."""
     keep_freed_memory()
     trained = load_model(config.checkpoint, config.objective)
-    trained.require_causal()
     device, autocast = device_and_autocast(config.accelerator, config.precision)
     trained.model.to(device)
     with autocast:
@@ -47,23 +57,49 @@ def _evaluate_split(
         raise UserError("data.dir=null: say data.dir=DIR, the prepared folder to score")
     manifest = Manifest.load(folder)
     _check_fit(trained, manifest, folder, config.split)
-    shards = TokenShards(folder, config.split, trained.stream_length, manifest)
-    batches: EvaluationBatches | OriginalEvaluationBatches = (
-        EvaluationBatches(shards, config.batch_size)
-        if config.definition == "ours"
-        else OriginalEvaluationBatches(shards, config.batch_size)
-    )
-    sums = empty_sums(len(trained.languages), device)
+    batches = _batches(config, trained, folder, manifest)
+    names, row = trained.languages, "language"
+    if trained.objective == TLM:
+        names, row = sorted(manifest.parallel[config.split]), "pair"
+    sums = empty_sums(len(names), device)
     loader = DataLoader(batches, batch_size=None, sampler=range(len(batches)))
     for batch in tqdm(loader, desc=f"scoring {config.split}", file=sys.stderr, disable=None):
-        language = torch.tensor([[batch["language"]]], device=device)
-        tokens, targets = batch["tokens"].long().to(device), batch["targets"].to(device)
-        sums[batch["language"]] += score(trained.model, tokens, targets, language)
-    bytes_per_token = manifest.bytes_per_token(config.split)
-    result: dict[str, Any] = summarise(sums.cpu(), trained.languages, bytes_per_token)
+        sums[batch[row]] += score(trained.model, _to(batch, device))
+    bytes_per_token = manifest.bytes_per_token(config.split) if trained.causal else None
+    result: dict[str, Any] = summarise(sums.cpu(), names, bytes_per_token)
     described = {"checkpoint": str(trained.path), "split": config.split, "data_dir": str(folder)}
-    limit = manifest.limit.get(config.split)
+    limit = manifest.limit.get(config.split) if trained.causal else None
     return described | result | ({"limit": limit} if limit else {})
+
+
+def _batches(
+    config: schema.Evaluate, trained: TrainedModel, folder: Path, manifest: Manifest
+) -> Any:
+    if trained.objective != TLM:
+        shards = TokenShards(folder, config.split, trained.stream_length, manifest)
+        batches_of = evaluation_batches if config.definition == "ours" else original_batches
+        return batches_of(trained.objective, shards, config.batch_size)
+    if config.definition == "xlm":
+        raise UserError("definition=xlm: the original's figure for tlm is not known here")
+    if not manifest.parallel.get(config.split):
+        raise UserError(f"data.dir={folder} has no parallel text for split={config.split}")
+    pairs = PairShards(
+        folder,
+        config.split,
+        manifest,
+        max_tokens=config.batch_size * trained.stream_length,
+        max_length=trained.model.max_positions - 2,
+    )
+    return PairEvaluationBatches(pairs)
+
+
+def _to(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """The batch on `device`, its tokens widened: uint16 has no embedding."""
+    on_device = {
+        name: value.to(device) if isinstance(value, Tensor) else value
+        for name, value in batch.items()
+    }
+    return {**on_device, "tokens": on_device["tokens"].long()}
 
 
 def _check_fit(trained: TrainedModel, manifest: Manifest, folder: Path, split: str) -> None:
@@ -91,6 +127,7 @@ def _evaluate_lines(
     config: schema.Evaluate, trained: TrainedModel, device: torch.device
 ) -> dict[str, Any]:
     """Each line is a text of its own, from `</s>` to `</s>`."""
+    trained.require_causal()
     language = trained.language_id(config.language)
     pipeline = trained.load_text_model().pipelines()[trained.languages[language]]
     lines = list(_lines(config))
@@ -101,41 +138,48 @@ def _evaluate_lines(
             raise UserError(
                 f"line {number} has {len(sequence)} tokens, the model reads {limit} at most"
             )
+    sums = empty_sums(len(trained.languages))
     scores: list[dict[str, Any]] = []
     for start in range(0, len(lines), config.batch_size):
         part = slice(start, start + config.batch_size)
-        nats = _score_sequences(trained, sequences[part], language, device)
-        for line, sequence, nll in zip(lines[part], sequences[part], nats, strict=True):
-            scores.append({"text": line, "nll_nats": nll, "tokens": len(sequence) - 1})
-    sums = empty_sums(len(trained.languages))
+        nll, hits = _score_sequences(trained, sequences[part], language, device)
+        for line, sequence, nats in zip(lines[part], sequences[part], nll, strict=True):
+            count = len(sequence) - 1
+            perplexity = to_perplexity(nats / count)
+            scores.append(
+                {"text": line, "nll_nats": nats, "tokens": count, "perplexity": perplexity}
+            )
+        sums[language] += torch.tensor([sum(nll), hits, 0], dtype=torch.float64)
+    sums[language, TOKENS] = total_tokens = sum(row["tokens"] for row in scores)
     total_bytes = sum(len(line.encode()) + 1 for line in lines)
-    for row in scores:
-        row["perplexity"] = float(torch.tensor(row["nll_nats"] / row["tokens"]).exp())
-    total_tokens = sum(row["tokens"] for row in scores)
-    sums[language] = torch.tensor([sum(row["nll_nats"] for row in scores), 0, total_tokens])
-    name = trained.languages[language]
-    figures = summarise(sums, trained.languages, {name: total_bytes / max(1, total_tokens)})
-    figures.get(name, {}).pop("accuracy", None)
+    bytes_per_token = {trained.languages[language]: total_bytes / total_tokens}
+    figures = summarise(sums, trained.languages, bytes_per_token)
     return {"checkpoint": str(trained.path), **figures, "lines": scores}
 
 
 def _score_sequences(
     trained: TrainedModel, sequences: Sequence[Sequence[int]], language: int, device: torch.device
-) -> list[float]:
-    """-ln p in nats of each sequence after its first token; shorter ones are padded behind."""
+) -> tuple[list[float], int]:
+    """-ln p in nats of each sequence after its first token, and all tokens that were guessed.
+
+    Shorter sequences are padded behind, where a causal model does not look.
+    """
     longest = max(len(sequence) for sequence in sequences) - 1
     tokens = torch.full((len(sequences), longest), PAD_ID)
     targets = torch.full((len(sequences), longest), IGNORED)
     for row, sequence in enumerate(sequences):
         tokens[row, : len(sequence) - 1] = torch.tensor(sequence[:-1])
         targets[row, : len(sequence) - 1] = torch.tensor(sequence[1:])
-    nll, _ = score_tokens(
-        trained.model,
-        tokens.to(device),
-        targets.to(device),
-        torch.tensor([[language]], device=device),
-    )
-    return [float(row) for row in nll.sum(1)]
+    batch = {
+        "tokens": tokens.to(device),
+        "targets": targets.to(device),
+        "language": language,
+        "objective": CLM,
+    }
+    nll, hits = score_tokens(trained.model, *predictions(trained.model, batch))
+    per_row = torch.zeros(targets.shape, dtype=nll.dtype, device=device)
+    per_row[batch["targets"] != IGNORED] = nll
+    return per_row.sum(1).tolist(), int(hits.sum())
 
 
 def _lines(config: schema.Evaluate) -> Iterator[str]:

@@ -2,49 +2,112 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from typing import Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
 
-import torch
+from tqdm import tqdm
 
 from xlm_lightning import schema
 from xlm_lightning.errors import UserError
-from xlm_lightning.generation import generate as generate_ids
+from xlm_lightning.generation import (
+    beam_search,
+    generate_batch,
+    lay_out_for_decoding,
+    seeded_noise,
+)
 from xlm_lightning.machine import device_and_autocast, keep_freed_memory
+from xlm_lightning.model import XLM
 from xlm_lightning.pretrained import load_model
+
+T = TypeVar("T")
+Texts = dict[tuple[int, int], list[int]]  # (prompt, sample) -> ids that continue it
 
 
 def generate(config: schema.Generate) -> dict[str, Any]:
-    """Continue `prompt` `num_samples` times; the texts include the prompt."""
+    """Continue every prompt `num_samples` times; the texts include their prompts."""
     keep_freed_memory()
     trained = load_model(config.checkpoint, config.objective)
     trained.require_causal()
     device, _ = device_and_autocast(config.accelerator, "32")
     model = trained.model.to(device)
+    lay_out_for_decoding(model)
     language = trained.language_id(config.language)
     pipeline = trained.load_text_model().pipelines()[trained.languages[language]]
-    prompt = pipeline.encode(config.prompt) if config.prompt.strip() else []
-    if len(prompt) >= model.max_positions:
-        raise UserError(
-            f"prompt has {len(prompt)} tokens, the model reads {model.max_positions} at most"
-        )
+    lines = [config.prompt] if config.prompt_file is None else _lines(Path(config.prompt_file))
+    prompts = [pipeline.encode(line) if line.strip() else [] for line in lines]
+    for number, prompt in enumerate(prompts, start=1):
+        if len(prompt) >= model.max_positions:
+            where = "prompt" if config.prompt_file is None else f"prompt_file, line {number}"
+            raise UserError(
+                f"{where}: has {len(prompt)} tokens, the model reads {model.max_positions - 1} at "
+                "most; shorten it"
+            )
     started = time.perf_counter()
-    continuations = generate_ids(
-        model,
-        prompt,
-        language=language,
-        num_samples=config.num_samples,
-        max_new_tokens=config.max_new_tokens,
-        temperature=config.temperature,
-        top_k=config.top_k or None,
-        top_p=config.top_p if config.top_p < 1 else None,
-        generator=torch.Generator(device).manual_seed(config.seed),
-    )
+    texts: Texts = {}
+    for some in _drawn(config, model, language, prompts):
+        texts |= some
     seconds = time.perf_counter() - started
-    new_tokens = sum(len(ids) + 1 for ids in continuations)  # </s> was drawn as well
+    # </s> was drawn as well, unless the text was cut off
+    new_tokens = sum(min(len(ids) + 1, config.max_new_tokens) for ids in texts.values())
     return {
         "checkpoint": str(trained.path),
         "language": trained.languages[language],
-        "texts": [pipeline.decode([*prompt, *ids]) for ids in continuations],
+        "texts": [pipeline.decode([*prompts[i], *ids]) for (i, _), ids in sorted(texts.items())],
         "tokens_per_second": new_tokens / max(seconds, 1e-9),
     }
+
+
+def _drawn(
+    config: schema.Generate, model: XLM, language: int, prompts: Sequence[Sequence[int]]
+) -> Iterator[Texts]:
+    """Yield the continuations batch by batch, prompts of like length together."""
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    if config.beam > 1:
+        for some in _batches(order, max(1, config.batch_size // config.beam)):
+            found = beam_search(
+                model,
+                [prompts[i] for i in some],
+                language=language,
+                beam=config.beam,
+                length_penalty=config.length_penalty,
+                max_new_tokens=config.max_new_tokens,
+            )
+            for i, hypotheses in zip(some, found, strict=True):
+                best = hypotheses[: config.num_samples]
+                yield {(i, sample): one.ids for sample, one in enumerate(best)}
+        return
+    samples = [(i, sample) for i in order for sample in range(config.num_samples)]
+    for rows in _batches(samples, config.batch_size):
+        ids = generate_batch(
+            model,
+            [prompts[i] for i, _ in rows],
+            language=language,
+            max_new_tokens=config.max_new_tokens,
+            temperature=config.temperature,
+            top_k=config.top_k or None,
+            top_p=config.top_p if config.top_p < 1 else None,
+            noise=seeded_noise(config.seed, rows, config.max_new_tokens),
+        )
+        yield dict(zip(rows, ids, strict=True))
+
+
+def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    starts = range(0, len(items), size)
+    bar = tqdm(
+        starts, desc="generating", file=sys.stderr, disable=None if len(starts) > 1 else True
+    )
+    return (items[start : start + size] for start in bar)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        # Not splitlines(): it also breaks at U+2028 and other characters inside a line.
+        content = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"prompt_file={path}: not UTF-8 at byte {error.start}") from error
+    if not content:
+        raise UserError(f"prompt_file={path} is empty: write one prompt a line")
+    return content.removesuffix("\n").split("\n")

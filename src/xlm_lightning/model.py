@@ -7,7 +7,6 @@ h = norm(h + drop(attention(h))), h = norm(h + drop(feed_forward(h))); no final 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from xlm_lightning.attention import AttentionMethod, attend
+from xlm_lightning.cache import LayerCache, padding_mask
 from xlm_lightning.cross_entropy import linear_cross_entropy
 from xlm_lightning.dropout import DropoutMethod, dropout
 
@@ -25,23 +25,6 @@ Activation = Literal["gelu", "relu"]
 
 PAD_ID = 2
 NORM_EPS = 1e-12  # torch's default 1e-5 would move log-probabilities by 1e-4
-
-
-@dataclass
-class LayerCache:
-    """Keys and values of the positions seen so far, in buffers of the final length."""
-
-    keys: Tensor  # (batch, heads, max_time, head_dim)
-    values: Tensor
-    length: int = 0
-
-    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store (batch, heads, new_time, head_dim) and return all keys and values so far."""
-        end = self.length + keys.shape[2]
-        self.keys[:, :, self.length : end] = keys
-        self.values[:, :, self.length : end] = values
-        self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
 
 
 class SelfAttention(nn.Module):
@@ -63,24 +46,27 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
 
-    def forward(self, hidden: Tensor, causal: bool, cache: LayerCache | None = None) -> Tensor:
+    def forward(
+        self,
+        hidden: Tensor,
+        causal: bool,
+        real: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
         batch, time, dim = hidden.shape
         qkv = self.qkv(hidden).view(batch, time, 3, self.heads, dim // self.heads)
-        queries, keys, values = qkv.permute(2, 0, 3, 1, 4).unbind(
-            0
-        )  # (batch, heads, time, head_dim)
+        qkv = qkv.permute(2, 0, 3, 1, 4)  # (3, batch, heads, time, head_dim)
         if cache is None:
             context = attend(
-                queries,
-                keys,
-                values,
+                *qkv.unbind(0),
                 causal=causal,
+                real=real,
                 dropout=self.dropout if self.training else 0.0,
                 method=self.method,
                 dropout_method=self.dropout_method,
             )
         else:
-            context = _attend_with_cache(queries, *cache.append(keys, values))
+            context = cache.attend(qkv)
         output: Tensor = self.out(context.transpose(1, 2).reshape(batch, time, dim))
         return output
 
@@ -108,8 +94,15 @@ class Layer(nn.Module):
         self.contract = nn.Linear(4 * dim, dim)
         self.feed_forward_norm = nn.LayerNorm(dim, eps=NORM_EPS)
 
-    def forward(self, hidden: Tensor, causal: bool, cache: LayerCache | None = None) -> Tensor:
-        hidden = self.attention_norm(hidden + self._drop(self.attention(hidden, causal, cache)))
+    def forward(
+        self,
+        hidden: Tensor,
+        causal: bool,
+        real: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        attended = self.attention(hidden, causal, real, cache)
+        hidden = self.attention_norm(hidden + self._drop(attended))
         expanded = self.activate(self.expand(hidden))
         normed: Tensor = self.feed_forward_norm(hidden + self._drop(self.contract(expanded)))
         return normed
@@ -219,28 +212,40 @@ class XLM(nn.Module):
         caches: list[LayerCache] | None = None,
         *,
         causal: bool = True,
+        positions: Tensor | None = None,
+        lengths: Tensor | None = None,
     ) -> Tensor:
         """Hidden states (batch, time, dim) of int64 `tokens` (batch, time).
 
-        `languages` is int64 (batch, time), or anything that broadcasts to it. `causal`: a position
+        `languages` is int64 (batch, time), or anything that broadcasts to it, and so are
+        `positions` (None: consecutive from the caches' length, or from 0). `causal`: a position
         sees itself and those before it; otherwise all. With `caches` (causal only) the tokens
         continue what the caches hold. Padding, if any, comes last: a causal model never looks at
-        it.
+        it, another is told the real `lengths` int64 (batch,); in caches it may come first, hidden
+        by their mask.
         """
-        start = caches[0].length if caches else 0
-        end = start + tokens.shape[1]
-        if end > self.max_positions:
-            raise ValueError(f"{end} positions, but the model has {self.max_positions}")
-        hidden = self._embed(tokens) + self.positions.weight[start:end]
+        if positions is None:
+            start = caches[0].length if caches else 0
+            end = start + tokens.shape[1]
+            if end > self.max_positions:
+                raise ValueError(f"{end} positions, but the model has {self.max_positions}")
+            hidden = self._embed(tokens) + self.positions.weight[start:end]
+        else:
+            hidden = self._embed(tokens) + F.embedding(positions, self.positions.weight)
         if self.languages is not None:
             hidden = hidden + self.languages(languages)
         hidden = self.embedding_norm(hidden)
         hidden = dropout(hidden, self.dropout, training=self.training, method=self.dropout_method)
+        real = None
+        if lengths is not None:
+            real = (torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None])[
+                :, None, None
+            ]
         for index, layer in enumerate(self.layers):
             if self.gradient_checkpointing and self.training:
-                hidden = checkpoint(layer, hidden, causal, use_reentrant=False)
+                hidden = checkpoint(layer, hidden, causal, real, use_reentrant=False)
             else:
-                hidden = layer(hidden, causal, caches[index] if caches else None)
+                hidden = layer(hidden, causal, real, caches[index] if caches else None)
         return hidden
 
     def _embed(self, tokens: Tensor) -> Tensor:
@@ -261,16 +266,23 @@ class XLM(nn.Module):
         return F.linear(hidden, self._output_matrix(), self.output_bias)
 
     def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Mean -ln p in nats of `targets` (batch, time), -100 where nothing is scored."""
+        """Mean -ln p in nats of `targets` (...), given `hidden` (..., dim)."""
         return linear_cross_entropy(
-            hidden.flatten(0, 1), self._output_matrix(), self.output_bias, targets.flatten()
+            hidden.flatten(0, -2), self._output_matrix(), self.output_bias, targets.flatten()
         )
 
-    def new_caches(self, batch: int, length: int) -> list[LayerCache]:
-        """Empty caches for `length` positions in the dtype and on the device of the weights."""
+    def new_caches(
+        self, batch: int, length: int, padding: Tensor | None = None
+    ) -> list[LayerCache]:
+        """Empty caches for `length` positions in the dtype and on the device of the weights.
+
+        `padding` int64 (batch,): how many places at the beginning of each row hold nothing, so that
+        prompts of unequal length end at the same place.
+        """
         like = self.tokens.weight
-        shape = (batch, self.head_shape[0], length, self.head_shape[1])
-        return [LayerCache(like.new_empty(shape), like.new_empty(shape)) for _ in self.layers]
+        shape = (2, batch, self.head_shape[0], length, self.head_shape[1])
+        mask = None if padding is None else padding_mask(padding, length, like.dtype)
+        return [LayerCache(like.new_empty(shape), mask) for _ in self.layers]
 
 
 def sinusoids(max_positions: int, dim: int) -> Tensor:
@@ -282,12 +294,3 @@ def sinusoids(max_positions: int, dim: int) -> Tensor:
     rates = 10_000 ** (-2 * (column // 2) / dim)
     angles = torch.arange(max_positions)[:, None] * rates
     return torch.where(column % 2 == 0, angles.sin(), angles.cos())
-
-
-def _attend_with_cache(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Attend from the newest positions to all that are cached (evaluation only: no dropout)."""
-    new, total = queries.shape[2], keys.shape[2]
-    mask = None
-    if new > 1:
-        mask = torch.ones(new, total, dtype=torch.bool, device=queries.device).tril(total - new)
-    return F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-import pickle
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from xlm_lightning.errors import UserError
 from xlm_lightning.model import XLM
-from xlm_lightning.tensor_names import load_original
+from xlm_lightning.tensor_names import load_original, read_pickle
 from xlm_lightning.text.bpe import read_codes
 from xlm_lightning.text.text_model import TextModel
 from xlm_lightning.text.vocabulary import FIRST_WORD_ID, SPECIALS, Vocabulary
 from xlm_lightning.trained import TrainedModel
 
 _NEEDED = ("emb_dim", "n_layers", "n_heads", "n_words")
-# Scores among the parameters are numpy's; these types hold a number and run nothing.
+# Scores of a run, and its weights of words, are numpy's; these types hold numbers and run nothing.
 _SCALAR = np.float64(0).__reduce__()[0]
+_ARRAY = np.zeros(1).__reduce__()[0]
 _NUMBERS: list[Any] = [
     _SCALAR,
     (_SCALAR, "numpy.core.multiarray.scalar"),  # its name before numpy 2
+    _ARRAY,
+    (_ARRAY, "numpy.core.multiarray._reconstruct"),
+    np.ndarray,
     np.dtype,
     np.dtypes.Float64DType,
     np.dtypes.Int64DType,
@@ -79,12 +81,7 @@ def read_original(path: Path, objective: str | None = None) -> TrainedModel:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        with torch.serialization.safe_globals(_NUMBERS):
-            content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, OSError, RuntimeError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "it ends too early"
-        raise UserError(f"{path} cannot be read ({reason})") from error
+    content = read_pickle(path, _NUMBERS)
     if isinstance(content, dict) and "encoder" in content:
         raise UserError(f"{path} holds an encoder and a decoder; only a single model can be read")
     for key in ("model", "params", "dico_id2word"):
@@ -139,6 +136,11 @@ def _vocabulary(content: Mapping[str, Any], path: Path) -> Vocabulary:
     for index, special in enumerate(SPECIALS):
         if index >= len(ordered) or ordered[index] != special:
             raise UserError(f"{path}: word {index} of its dictionary must be {special}")
+    if len(words) != content["params"]["n_words"]:
+        raise UserError(
+            f"{path}: its dictionary has {len(words)} words, its params say "
+            f"n_words={content['params']['n_words']}"
+        )
     real = [word for word in ordered[FIRST_WORD_ID:] if word is not None]
     if len(real) + FIRST_WORD_ID != len(words):
         raise UserError(f"{path}: the ids of its dictionary have gaps")

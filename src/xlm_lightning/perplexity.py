@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from xlm_lightning.cross_entropy import IGNORED
 from xlm_lightning.model import XLM
+from xlm_lightning.objectives import predictions
 
 NLL, HITS, TOKENS = range(3)  # the columns of a table of sums
 LOGITS_PER_STRIP = 1 << 24  # bounds the memory of the scores: 64 MB in fp32
@@ -22,42 +22,37 @@ def empty_sums(num_languages: int, device: torch.device | str = "cpu") -> Tensor
 
 
 @torch.no_grad()
-def score(model: XLM, tokens: Tensor, targets: Tensor, language: Tensor) -> Tensor:
-    """Row of sums (3,) float64 for `tokens` and `targets`, both (batch, time)."""
-    nll, hits = score_tokens(model, tokens, targets, language)
-    scored = targets != IGNORED
-    return torch.stack([nll.sum(), hits.sum().double(), scored.sum().double()])
+def score(model: XLM, batch: Mapping[str, Any]) -> Tensor:
+    """Row of sums (3,) float64 for all that `batch` asks; see `objectives.predictions`."""
+    nll, hits = score_tokens(model, *predictions(model, batch))
+    count = torch.tensor(float(len(nll)), dtype=torch.float64, device=nll.device)
+    return torch.stack([nll.sum(), hits.sum().double(), count])
 
 
 @torch.no_grad()
-def score_tokens(
-    model: XLM, tokens: Tensor, targets: Tensor, language: Tensor
-) -> tuple[Tensor, Tensor]:
-    """-ln p in nats (float64) and hits (bool) of every target (batch, time); 0 where unscored."""
-    hidden = model(tokens, language).flatten(0, 1)
-    flat = targets.flatten()
-    nll = torch.zeros(len(flat), dtype=torch.float64, device=flat.device)
-    hits = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
+def score_tokens(model: XLM, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """-ln p in nats (float64) and hits (bool) of `targets` (n,), given `hidden` (n, dim)."""
+    nll = torch.empty(len(targets), dtype=torch.float64, device=hidden.device)
+    hits = torch.empty(len(targets), dtype=torch.bool, device=hidden.device)
     rows = max(1, LOGITS_PER_STRIP // model.tokens.num_embeddings)
-    for start in range(0, len(flat), rows):
+    for start in range(0, len(targets), rows):
         part = slice(start, start + rows)
         logits = model.logits(hidden[part]).float()
-        columns = flat[part].clamp(min=0)[:, None]
-        target_logits = logits.gather(1, columns)
-        nll[part] = (logits.logsumexp(1, keepdim=True) - target_logits)[:, 0].double()
+        columns = targets[part, None]
+        nll[part] = (logits.logsumexp(1, keepdim=True) - logits.gather(1, columns))[:, 0].double()
         hits[part] = logits.argmax(1) == columns[:, 0]
-    scored = flat != IGNORED
-    return (nll * scored).view_as(targets), (hits & scored).view_as(targets)
+    return nll, hits
 
 
 def summarise(
-    sums: Tensor, languages: Sequence[str], bytes_per_token: Mapping[str, float]
+    sums: Tensor, languages: Sequence[str], bytes_per_token: Mapping[str, float] | None
 ) -> dict[str, dict[str, Any]]:
     """Per language the figures of the contract, and `mean`: the arithmetic mean of perplexities.
 
     The mean over languages is the original's stopping criterion. Bits per byte are those of the raw
     text, newlines included; text that became `<unk>` is not paid for, so they flatter a model with
-    many unknown tokens.
+    many unknown tokens. They say nothing of a masked model, which is asked for a part of the text
+    and sees the rest: `bytes_per_token` None.
     """
     result: dict[str, dict[str, Any]] = {}
     for language, row in zip(languages, sums.tolist(), strict=True):
@@ -65,13 +60,29 @@ def summarise(
         if tokens:
             nats = row[NLL] / tokens
             result[language] = {
-                "perplexity": math.exp(nats) if nats < 700 else math.inf,
+                "perplexity": to_perplexity(nats),
                 "accuracy": row[HITS] / tokens,
-                "bits_per_byte": nats / math.log(2) / bytes_per_token[language],
                 "nll_nats": row[NLL],
                 "tokens": tokens,
             }
+            if bytes_per_token is not None:
+                bits = nats / math.log(2)
+                result[language]["bits_per_byte"] = bits / bytes_per_token[language]
     if result:
         perplexities = [figures["perplexity"] for figures in result.values()]
         result["mean"] = {"perplexity": sum(perplexities) / len(perplexities)}
     return result
+
+
+def perplexities(results: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Name and perplexity of each row of nested figures: `de`, `mean`, `mlm de`, ..."""
+    for name, row in results.items():
+        if "perplexity" in row:
+            yield prefix + name, row["perplexity"]
+        else:
+            yield from perplexities(row, f"{prefix}{name} ")
+
+
+def to_perplexity(nats_per_token: float) -> float:
+    """exp, infinite where a float would overflow."""
+    return math.exp(nats_per_token) if nats_per_token < 700 else math.inf

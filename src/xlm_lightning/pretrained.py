@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from xlm_lightning.checkpoint import load_checkpoint
-from xlm_lightning.errors import UserError
 from xlm_lightning.huggingface.hub import download
 from xlm_lightning.huggingface.reading import read_folder
 from xlm_lightning.original import read_original
@@ -26,7 +25,4 @@ def load_model(source: str, objective: str | None = None) -> TrainedModel:
         return read_folder(path, objective)
     if path.suffix == ".pth":
         return read_original(path, objective)
-    trained = load_checkpoint(path)
-    if objective not in (None, trained.objective):
-        raise UserError(f"objective={objective}: {path} was trained for {trained.objective}")
-    return trained
+    return load_checkpoint(path, objective)

@@ -1,8 +1,8 @@
-"""Causal language modelling as a LightningModule: what one step does, and nothing about the run."""
+"""Language modelling as a LightningModule: what one step does, and nothing about the run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,43 +13,55 @@ from torch import Tensor
 
 from xlm_lightning.checkpoint import MODEL_KEY
 from xlm_lightning.model import XLM
+from xlm_lightning.objectives import CLM, TLM, predictions
 from xlm_lightning.optim import build_optimizer, learning_rate
 from xlm_lightning.perplexity import empty_sums, score, summarise
 
 MONITOR = "valid/mean/perplexity"  # early stopping and the best checkpoint, as in the original
+LOGGED = ("perplexity", "accuracy", "bits_per_byte")
 
 
-class CausalLanguageModeling(pl.LightningModule):
-    """Position t predicts token t + 1 of its block; perplexity is counted per language."""
+class LanguageModeling(pl.LightningModule):
+    """Learns what its batches ask, next tokens or hidden ones; perplexity is per language."""
 
     def __init__(
         self,
         model: XLM,
         *,
+        objectives: Sequence[str],
         languages: Sequence[str],
+        pairs: Sequence[str],
         bytes_per_token: Mapping[str, Mapping[str, float]],
         optimizer: Mapping[str, Any],
         schedule: Mapping[str, Any],
         stream_length: int,
+        context_size: int,
         total_steps: int,
         seed: int,
     ) -> None:
-        """`optimizer` and `schedule`: arguments of `build_optimizer` and `learning_rate`.
+        """The first of `objectives` is watched: its perplexity decides what is best.
+
+        `context_size`: a causal loss leaves the first predictions of a block out.
+        `optimizer` and `schedule`: arguments of `build_optimizer` and `learning_rate`.
 
         `bytes_per_token`: split -> language -> raw bytes of text for one token, for bits per byte.
         """
         super().__init__()
         self.model = model
+        self.objectives = list(objectives)
         self.languages = list(languages)
+        # What the figures of an objective are of: languages, or pairs of them.
+        self._scored = {name: pairs if name == TLM else languages for name in objectives}
         self.bytes_per_token = bytes_per_token
         self.optimizer_arguments = dict(optimizer)
         self.schedule_arguments = dict(schedule)
         self.stream_length = stream_length
+        self.context_size = context_size
         self.total_steps = total_steps
         self.seed = seed
         self.gradient_norm = torch.zeros(())  # of the last step, before clipping
         self.results: dict[str, dict[str, Any]] = {}  # of the last evaluation
-        self._sums = empty_sums(len(self.languages))
+        self._sums = self._empty_sums()
 
     def on_train_batch_start(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Make dropout a function of (seed, slot): a resumed run needs no random state saved.
@@ -62,18 +74,17 @@ class CausalLanguageModeling(pl.LightningModule):
         if self.device.type != "cpu":
             torch.get_device_module(self.device).manual_seed(seed)
 
-    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
-        tokens: Tensor = batch["tokens"]  # (batch, time)
-        hidden = self.model(tokens[:, :-1], self._language_ids(batch))
-        return self.model.loss(hidden, tokens[:, 1:])
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Tensor]:
+        loss = self.model.loss(*predictions(self.model, batch, self.context_size))
+        return {"loss": loss * batch["weight"], "nats": loss.detach()}
 
     def on_validation_epoch_start(self) -> None:
-        self._sums = empty_sums(len(self.languages), self.device)
+        self._sums = self._empty_sums()
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        self._sums[batch["language"]] += score(
-            self.model, batch["tokens"], batch["targets"], self._language_ids(batch)
-        )
+        objective = batch["objective"]
+        row = batch["pair" if objective == TLM else "language"]
+        self._sums[objective][row] += score(self.model, batch)
 
     def on_validation_epoch_end(self) -> None:
         self._finish_evaluation("valid")
@@ -91,6 +102,7 @@ class CausalLanguageModeling(pl.LightningModule):
         """Add what rebuilds the model around its weights, in plain containers."""
         checkpoint[MODEL_KEY] = {
             "model": self.model.arguments,
+            "objectives": self.objectives,
             "languages": self.languages,
             "stream_length": self.stream_length,
         }
@@ -128,25 +140,40 @@ class CausalLanguageModeling(pl.LightningModule):
         if self.device.type != "cpu" or self.gradient_norm > limit:
             torch.nn.utils.clip_grads_with_norm_(self.parameters(), limit, self.gradient_norm)
 
-    def _language_ids(self, batch: Mapping[str, Any]) -> Tensor:
-        return torch.tensor([[batch["language"]]], device=self.device)  # the same for all positions
+    def _empty_sums(self) -> dict[str, Tensor]:
+        """Objective -> (languages or pairs, 3)."""
+        return {name: empty_sums(len(rows), self.device) for name, rows in self._scored.items()}
 
     def _finish_evaluation(self, split: str) -> None:
-        """Add the sums of all ranks, so that a rank with fewer tokens weighs less, then divide."""
-        sums = self.trainer.strategy.reduce(self._sums, reduce_op="sum")
-        assert isinstance(sums, Tensor)
-        self.results = summarise(sums, self.languages, self.bytes_per_token[split])
+        """Add the sums of all ranks, so that a rank with fewer tokens weighs less, then divide.
+
+        The figures of the first objective stand under the languages, those of the others under
+        the objective's name.
+        """
+        first, *others = self.objectives
+        figures = {name: self._figures(name, split) for name in self.objectives}
+        self.results = figures[first] | {name: figures[name] for name in others}
         # Lightning's own logging would name the step before, in fp32; callbacks watch the mean.
         self.log(MONITOR, self.results["mean"]["perplexity"], logger=False)
         if self.trainer.state.fn == TrainerFn.FITTING:
-            figures = {
-                f"{split}/{language}/{name}": row[name]
-                for language, row in self.results.items()
-                for name in ("perplexity", "accuracy", "bits_per_byte")
-                if name in row
-            }
+            logged = {f"{split}/{name}": value for name, value in _flat(self.results)}
             for logger in self.trainer.loggers:
-                logger.log_metrics(figures, step=self.trainer.global_step)
+                logger.log_metrics(logged, step=self.trainer.global_step)
+
+    def _figures(self, objective: str, split: str) -> dict[str, dict[str, Any]]:
+        sums = self.trainer.strategy.reduce(self._sums[objective], reduce_op="sum")
+        assert isinstance(sums, Tensor)
+        bytes_per_token = self.bytes_per_token[split] if objective == CLM else None
+        return summarise(sums, self._scored[objective], bytes_per_token)
+
+
+def _flat(results: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """What is logged of nested figures, under names such as de/perplexity and mlm/de/accuracy."""
+    for name, value in results.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}/")
+        elif name in LOGGED:
+            yield prefix + name, value
 
 
 def mix(seed: int, number: int) -> int:

@@ -1,4 +1,4 @@
-"""The names that the original XLM and transformers give to the tensors of a model.
+"""Tensors of the original XLM and of transformers: read without running a pickle, and their names.
 
 Both use the same names; transformers puts `transformer.` in front of all but the output layer's.
 Queries, keys and values are one matrix here and three there.
@@ -6,7 +6,10 @@ Queries, keys and values are one matrix here and three there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,6 +38,28 @@ _IN_LAYER = {
 _IGNORED = frozenset({"position_ids"})  # a buffer of some versions of transformers
 
 
+def read_pickle(path: Path, harmless: Sequence[Any] = ()) -> Any:
+    """Read what `torch.save` wrote: tensors, plain containers and `harmless` types, nothing else.
+
+    Raises `UserError` that names the file which is damaged, or could run a program.
+    """
+    try:
+        with torch.serialization.safe_globals(list(harmless)):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle ends in any of them
+        raise UserError(f"{path} cannot be read ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    """In a few words; torch's own advice is to run the pickle after all."""
+    foreign = re.search(r"GLOBAL (\S+)", str(error))
+    if foreign is not None:
+        return f"it asks for {foreign[1]}, and only tensors and plain containers are read"
+    if "Weights only load failed" in str(error):
+        return "not a file of tensors, or damaged"
+    return str(error).partition("\n")[0] or "it ends too early"
+
+
 def original_names(ours: str) -> list[str]:
     """Return the original's tensors that make up one of ours, stacked along the first axis."""
     if ours in _WHOLE:
@@ -57,7 +82,7 @@ def to_original(model: XLM) -> dict[str, Tensor]:
 
 
 def load_original(model: XLM, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Fill `model` from tensors under the original's names.
+    """Give `model` the tensors under the original's names; it may be on the meta device.
 
     Raises `UserError` that names the tensor which is missing, left over or of another shape, or an
     output layer that differs from the embeddings where they should be one. `source` names the file.
@@ -88,7 +113,7 @@ def load_original(model: XLM, tensors: Mapping[str, Tensor], source: str) -> Non
         state[ours] = whole.to(wanted.dtype)
     if left:
         raise UserError(f"{source}: tensor {min(left)} does not belong to such a model")
-    model.load_state_dict(state)
+    model.load_state_dict(state, assign=True)
 
 
 def _expected(wanted: Tensor, parts: int) -> tuple[int, ...]:

@@ -37,9 +37,9 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
     resume_from = resume_point(config.resume, run)
     data = build_data(config)
     model = build_model(config.model, data)
-    task = build_task(config, model, data.manifest)
+    task = build_task(config, model, data)
     pipelines = TextModel.load(data.folder, **text_options(data.manifest)).pipelines()
-    callbacks = build_callbacks(config, run, pipelines)
+    callbacks = build_callbacks(config, run, pipelines, data)
     loggers = build_loggers(config.logger, asdict(config), run)
     trainer = build_trainer(config.trainer, run.path, loggers=loggers, callbacks=callbacks.all)
     if trainer.is_global_zero:
@@ -71,7 +71,7 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
                 summary |= score_splits(trainer, task, data, callbacks.best.best_model_path)
                 if trainer.is_global_zero:
                     summary |= show_results(
-                        summary, model, pipelines, data.manifest, config.callbacks.samples
+                        summary, task, pipelines, data.manifest, config.callbacks.samples
                     )
         except Stopped:
             pass

@@ -28,14 +28,16 @@ def warm_start(
     _check_shape(model, source)
     theirs = source.load_text_model().vocabulary
     words = _matches([*SPECIALS, *vocabulary.words], [*SPECIALS, *theirs.words])
-    known = _matches(languages, source.languages)
-    positions = list(range(min(model.max_positions, source.model.max_positions)))
     own, given = model.state_dict(), source.model.state_dict()
+    known = _matches(languages, source.languages)
+    if "languages.weight" in own and "languages.weight" not in given:
+        known = {}  # a model of one language has no row for it
+    positions = list(range(min(model.max_positions, source.model.max_positions)))
     for name, tensor in own.items():
         if name in _BY_WORD:
             _copy_rows(tensor, given[name], words)
         elif name == "languages.weight":
-            if name in given:  # a model of one language has none
+            if known:
                 _copy_rows(tensor, given[name], known)
         elif name == "positions.weight":
             _copy_rows(tensor, given[name], {place: place for place in positions})
@@ -54,6 +56,9 @@ def _check_shape(model: XLM, source: TrainedModel) -> None:
     differing = [
         f"{key} {ours[key]} / {theirs[key]}" for key in _MUST_AGREE if ours[key] != theirs[key]
     ]
+    fixed = "fixed_sinusoidal"
+    if ours["position_init"] == fixed and theirs["position_init"] != fixed:  # frozen: of no use
+        differing.append(f"position_init {fixed} / {theirs['position_init']}")
     if differing:
         raise UserError(
             f"model.init_from={source.path} has another shape (this model / that one): "

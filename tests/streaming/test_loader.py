@@ -15,16 +15,20 @@ import torch
 
 from xlm_lightning.streaming.evaluation import IGNORED, EvaluationBatches
 from xlm_lightning.streaming.loader import SlotBatches, TrainLoader
+from xlm_lightning.streaming.masking import Masking
 from xlm_lightning.streaming.plan import Plan
 from xlm_lightning.streaming.shards import TokenShards
+from xlm_lightning.streaming.turns import Turns
 
 EOS, PAD = 1, 2
+CLM = {"clm": [(0, 1.0)]}
+NOTHING_HIDDEN = Masking(0.15, 0.8, 0.1, 0.0, [])
 
 
 def train_loader(folder: Path, start: int, rank: int, world_size: int, workers: int) -> TrainLoader:
     shards = TokenShards(folder, "train", 64)
     return TrainLoader(
-        SlotBatches(Plan(0, 4, shards.blocks(), 0.7), shards),
+        SlotBatches(Plan(0, 4, shards.blocks(), 0.7), shards, Turns(CLM, 1), NOTHING_HIDDEN),
         lambda: start,
         rank=rank,
         world_size=world_size,
@@ -129,15 +133,19 @@ MEMORY = """
 import sys
 from pathlib import Path
 from xlm_lightning.streaming.loader import SlotBatches
+from xlm_lightning.streaming.masking import Masking
 from xlm_lightning.streaming.plan import Plan
 from xlm_lightning.streaming.shards import TokenShards
+from xlm_lightning.streaming.turns import Turns
 
 def anonymous_kilobytes():
     status = Path("/proc/self/status").read_text()
     return int(status.split("RssAnon:")[1].split()[0])
 
 shards = TokenShards(Path(sys.argv[1]), "train", 256)
-batches = SlotBatches(Plan(0, 64, shards.blocks(), 0.7), shards)
+masking = Masking(0.15, 0.8, 0.1, 0.0, [])
+turns = Turns({"clm": [(0, 1.0)]}, 1)
+batches = SlotBatches(Plan(0, 64, shards.blocks(), 0.7), shards, turns, masking)
 for slot in range(200):
     batches[slot]
 before = anonymous_kilobytes()

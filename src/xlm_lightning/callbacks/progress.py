@@ -12,7 +12,8 @@ from pytorch_lightning.trainer.states import TrainerFn
 from tqdm import tqdm
 
 from xlm_lightning.callbacks.figures import TrainingFigures
-from xlm_lightning.task import CausalLanguageModeling
+from xlm_lightning.perplexity import perplexities
+from xlm_lightning.task import LanguageModeling
 
 LINE_SECONDS = 20.0  # between two lines of a log file
 # Without tqdm's own time left, which knows nothing of max_time and counts validations as steps.
@@ -63,7 +64,7 @@ class Progress(Callback):
             self._bar.update()
 
     def on_validation_end(  # type: ignore[override]
-        self, trainer: pl.Trainer, pl_module: CausalLanguageModeling
+        self, trainer: pl.Trainer, pl_module: LanguageModeling
     ) -> None:
         if trainer.state.fn != TrainerFn.FITTING:
             self._close()
@@ -72,7 +73,7 @@ class Progress(Callback):
             return
         if self._bar is not None:
             self._bar.set_description("training")
-        parts = [f"{name} {row['perplexity']:.2f}" for name, row in pl_module.results.items()]
+        parts = [f"{name} {value:.2f}" for name, value in perplexities(pl_module.results)]
         self._write(f"step {trainer.global_step:,}: valid perplexity {', '.join(parts)}")
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -102,7 +103,7 @@ class Progress(Callback):
 
     def _seconds_left(self, trainer: pl.Trainer) -> float:
         """Until `max_steps` or `max_time`, whichever comes first."""
-        tokens_per_step = self.figures.tokens_seen / max(trainer.global_step, 1)
+        tokens_per_step = self.figures.tokens_seen / max(self.figures.steps_seen, 1)
         tokens = (trainer.max_steps - trainer.global_step) * tokens_per_step
         left = tokens / max(self.figures.latest["train/tokens_per_second"], 1e-9)
         until_max_time = self.timer.time_remaining() if self.timer is not None else None

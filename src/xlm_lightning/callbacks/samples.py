@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import Callback
 
 from xlm_lightning.atomic import write_text
 from xlm_lightning.generation import generate
-from xlm_lightning.task import CausalLanguageModeling, mix
+from xlm_lightning.task import LanguageModeling, mix
 from xlm_lightning.text.pipeline import TextPipeline
 
 _HEADING = re.compile(r"^## step ([\d,]+)$", re.MULTILINE)
@@ -40,28 +40,19 @@ class Samples(Callback):
         self.seed = seed
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Drop what a killed run wrote after the checkpoint that this one goes on from."""
-        if trainer.is_global_zero and self.path.is_file():
-            text = self.path.read_text(encoding="utf-8")
-            for heading in _HEADING.finditer(text):
-                if int(heading[1].replace(",", "")) > trainer.global_step:
-                    write_text(self.path, text[: heading.start()])
-                    break
+        if trainer.is_global_zero:
+            drop_later_sections(self.path, trainer.global_step)
 
     def on_validation_end(  # type: ignore[override]
-        self, trainer: pl.Trainer, pl_module: CausalLanguageModeling
+        self, trainer: pl.Trainer, pl_module: LanguageModeling
     ) -> None:
         if trainer.is_global_zero and trainer.state.fn == "fit" and self.new_tokens:
-            step = trainer.global_step
-            lines = [f"## step {step:,}", ""]
+            step, lines = trainer.global_step, []
             for index, (language, pipeline) in enumerate(self.pipelines.items()):
                 lines += [f"**{language}** {self._sample(pl_module, index, pipeline, step)}", ""]
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write("\n".join(lines) + "\n")
+            append_section(self.path, step, lines)
 
-    def _sample(
-        self, task: CausalLanguageModeling, index: int, pipeline: TextPipeline, step: int
-    ) -> str:
+    def _sample(self, task: LanguageModeling, index: int, pipeline: TextPipeline, step: int) -> str:
         generator = torch.Generator(task.device).manual_seed(mix(self.seed, step))
         (ids,) = generate(
             task.model,
@@ -74,3 +65,20 @@ class Samples(Callback):
             stop_at_eos=False,
         )
         return pipeline.decode(ids)
+
+
+def append_section(path: Path, step: int, lines: Sequence[str]) -> None:
+    """Add what was written at `step` to `samples.md`."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write("\n".join([f"## step {step:,}", "", *lines]) + "\n")
+
+
+def drop_later_sections(path: Path, step: int) -> None:
+    """Drop what a killed run wrote after the checkpoint of `step`, from which another goes on."""
+    if not path.is_file():
+        return
+    text = path.read_text(encoding="utf-8")
+    for heading in _HEADING.finditer(text):
+        if int(heading[1].replace(",", "")) > step:
+            write_text(path, text[: heading.start()])
+            return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from xlm_lightning.huggingface.config import origin
 from xlm_lightning.text.text_model import TextModel
 from xlm_lightning.trained import TrainedModel
 
@@ -22,10 +23,11 @@ def model_card(trained: TrainedModel, text_model: TextModel) -> str:
         "lower-cased, accents removed" if text_model.lowercase_and_remove_accent else "case kept"
     )
     ids = ", ".join(f"{name} {index}" for index, name in enumerate(trained.languages))
+    quoted = ", ".join(f'"{name}"' for name in trained.languages)  # a bare `no` is false in YAML
     return f"""---
 library_name: transformers
 tags: [xlm, cross-lingual, {trained.objective}]
-language: [{", ".join(trained.languages)}]
+language: [{quoted}]
 ---
 
 # XLM {trained.objective} {"-".join(trained.languages)}
@@ -39,7 +41,7 @@ of transformers.
 | vocabulary | {shape["vocab_size"]:,} BPE pieces, {casing} |
 | longest text | {shape["max_positions"]} tokens; trained on {trained.stream_length} |
 | language ids | {ids} |
-{_facts(trained.facts)}
+{_facts(origin(trained, text_model))}
 ```python
 import torch
 from transformers import XLMTokenizer, XLMWithLMHeadModel

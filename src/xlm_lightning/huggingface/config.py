@@ -11,16 +11,29 @@ from typing import Any
 from xlm_lightning import __version__
 from xlm_lightning.errors import UserError
 from xlm_lightning.model import NORM_EPS
+from xlm_lightning.text.text_model import TextModel
 from xlm_lightning.text.vocabulary import EOS, MASK, PAD, UNK
 from xlm_lightning.trained import TrainedModel
 
 PROVENANCE = "xlm_lightning"  # our own part of config.json, which transformers passes over
-_NEEDED = ("emb_dim", "n_layers", "n_heads", "n_langs", "max_position_embeddings")
+_NEEDED = ("vocab_size", "emb_dim", "n_layers", "n_heads", "n_langs", "max_position_embeddings")
 # What transformers assumes where a key is missing, and what alone is understood here.
 _FIXED: dict[str, Any] = {"asm": False, "layer_norm_eps": NORM_EPS, "is_encoder": True}
+# Only we tell which text a model was trained on: that of others need not be what their tokenizer
+# makes of it.
+_ORIGIN_UNKNOWN = {"text_mode": "unknown", "text_casing": "unknown"}
 
 
-def model_config(trained: TrainedModel) -> dict[str, Any]:
+def origin(trained: TrainedModel, text_model: TextModel) -> dict[str, Any]:
+    """Facts of the training: of a folder that was read, those told there, else these here.
+
+    Text mode and casing are those of the training text; a folder's own ids follow transformers'.
+    """
+    casing = "uncased" if text_model.lowercase_and_remove_accent else "cased"
+    return {"text_mode": text_model.mode, "text_casing": casing, **trained.facts}
+
+
+def model_config(trained: TrainedModel, text_model: TextModel) -> dict[str, Any]:
     """Return the whole of `config.json`; nothing is left to a default that could change."""
     arguments = trained.model.arguments
     std = trained.model.tokens.embedding_dim**-0.5
@@ -58,7 +71,7 @@ def model_config(trained: TrainedModel) -> dict[str, Any]:
             "version": __version__,
             "objective": trained.objective,
             "stream_length": trained.stream_length,
-            **trained.facts,
+            **origin(trained, text_model),
         },
     }
 
@@ -107,18 +120,15 @@ def read_config(path: Path) -> Described:
     config = read_json(path)
     if config.get("model_type", "xlm") != "xlm":
         raise UserError(f"{path}: model_type {config['model_type']}; only xlm can be read here")
-    vocab_size = config.get("vocab_size", config.get("n_words"))
-    missing = [key for key in _NEEDED if key not in config]
-    missing += ["vocab_size"] if vocab_size is None else []
-    if missing:
-        raise UserError(f"{path}: {missing[0]} is missing; transformers would guess, and wrongly")
+    config.setdefault("vocab_size", config.get("n_words"))  # its name in folders of 2019
+    _check_numbers(config, path)
     for key, understood in _FIXED.items():
         if config.get(key, understood) != understood:
             raise UserError(f"{path}: {key}={config[key]} is not known here, only {understood}")
-    ours: Mapping[str, Any] = config.get(PROVENANCE, {})
+    ours = _own_part(config, path)
     return Described(
         arguments={
-            "vocab_size": vocab_size,
+            "vocab_size": config["vocab_size"],
             "num_languages": config["n_langs"],
             "layers": config["n_layers"],
             "dim": config["emb_dim"],
@@ -137,7 +147,8 @@ def read_config(path: Path) -> Described:
         causal=config.get("causal"),
         objective=ours.get("objective"),
         stream_length=ours.get("stream_length", min(256, config["max_position_embeddings"])),
-        facts={
+        facts=_ORIGIN_UNKNOWN
+        | {
             key: value
             for key, value in ours.items()
             if key not in ("version", "objective", "stream_length")
@@ -145,12 +156,40 @@ def read_config(path: Path) -> Described:
     )
 
 
+def _own_part(config: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+    """What an export of ours adds, empty in the folders of others."""
+    ours = config.get(PROVENANCE, {})
+    if (
+        not isinstance(ours, dict)
+        or ours.get("objective") not in (None, "clm", "mlm")
+        or type(ours.get("stream_length", 2)) is not int
+        or ours.get("stream_length", 2) < 2
+    ):
+        raise UserError(f"{path}: {PROVENANCE} is not as xlm-export writes it")
+    return ours
+
+
+def _check_numbers(config: Mapping[str, Any], path: Path) -> None:
+    """A shape must be told in whole numbers that fit together."""
+    for key in _NEEDED:
+        value = config.get(key)
+        if value is None:
+            raise UserError(f"{path}: {key} is missing; transformers would guess, and wrongly")
+        if type(value) is not int or value < 1:
+            raise UserError(f"{path}: {key}={value!r} must be a whole number, at least 1")
+    if config["emb_dim"] % config["n_heads"]:
+        raise UserError(
+            f"{path}: n_heads={config['n_heads']} does not divide emb_dim={config['emb_dim']}"
+        )
+
+
 def read_languages(config: Mapping[str, Any], path: Path) -> list[str] | None:
     """Return the languages in the order of their ids, None where `config` does not name them."""
     ids = config.get("lang2id")
     if ids is None:
         return None
-    if not isinstance(ids, dict) or sorted(ids.values()) != list(range(len(ids))):
+    numbers = list(ids.values()) if isinstance(ids, dict) else [None]
+    if any(type(number) is not int for number in numbers) or {*numbers} != {*range(len(numbers))}:
         raise UserError(f"{path}: lang2id={ids} must give languages the ids 0, 1, 2, ...")
     return sorted(ids, key=ids.__getitem__)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from xlm_lightning.errors import UserError
 
@@ -20,10 +19,10 @@ def download(name: str) -> Path:
         if not (folder / "model.safetensors").is_file():
             snapshot_download(name, allow_patterns=[OLD_WEIGHTS])
         return folder
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:
         raise UserError(
-            f"{name}: neither a file or folder here, nor a model that the hub gives ({reason})"
+            f"{name}: neither a file or folder here, nor a model that the hub gives "
+            f"({_reason(error)})"
         ) from error
 
 
@@ -32,5 +31,14 @@ def push(folder: Path, name: str) -> str:
     try:
         HfApi().create_repo(name, exist_ok=True)
         return str(HfApi().upload_folder(repo_id=name, folder_path=folder))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise UserError(f"push_to_hub={name}: {str(error).splitlines()[0]}") from error
+    except Exception as error:
+        raise UserError(
+            f"push_to_hub={name}: {_reason(error)}; the folder is whole, send it with: "
+            f"hf upload {name} {folder}"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line. Each major version of the client passes on another library's network errors
+    (requests, httpx, httpx2), with no base class but `Exception`."""
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from xlm_lightning.errors import UserError
 from xlm_lightning.huggingface.config import Described, read_config, read_json, read_languages
 from xlm_lightning.huggingface.vocabulary import read_merges, read_vocab_json
 from xlm_lightning.model import XLM
-from xlm_lightning.tensor_names import load_original
+from xlm_lightning.tensor_names import load_original, read_pickle
 from xlm_lightning.text.text_model import TextModel
 from xlm_lightning.text.vocabulary import Vocabulary
 from xlm_lightning.trained import TrainedModel
@@ -33,7 +32,8 @@ def read_folder(
     described = read_config(folder / "config.json")
     languages = _languages(folder, described)
     chosen = objective or _objective(described, name or folder.resolve().name)
-    model = _model(described)
+    with torch.device("meta"):  # shapes only: the tensors of the file take the weights' place
+        model = XLM(**described.arguments)
     weights = _weights_file(folder)
     tensors = {key.removeprefix(_PREFIX): tensor for key, tensor in _read_tensors(weights).items()}
     load_original(model, tensors, str(weights))
@@ -43,17 +43,10 @@ def read_folder(
         objective=chosen,
         stream_length=described.stream_length,
         path=weights,
-        load_text_model=lambda: _read_text_model(folder, languages),
+        load_text_model=lambda: _read_text_model(folder, languages, model.tokens.num_embeddings),
         data_folder=None,
         facts=described.facts,
     )
-
-
-def _model(described: Described) -> XLM:
-    """An empty model; its weights are about to be replaced, so none are drawn."""
-    with torch.device("meta"):
-        model = XLM(**described.arguments)
-    return model.to_empty(device="cpu")
 
 
 def _languages(folder: Path, described: Described) -> list[str]:
@@ -76,14 +69,12 @@ def _languages(folder: Path, described: Described) -> list[str]:
 
 def _objective(described: Described, name: str) -> str:
     """What the model was trained for. The published clm models say `causal: false` or nothing."""
-    if described.objective is not None:
-        return described.objective
     if described.causal:
-        return "clm"
-    if "mlm" in name.lower():
+        return described.objective or "clm"
+    if described.objective == "mlm" or (described.objective is None and "mlm" in name.lower()):
         return "mlm"
     says = "does not say causal" if described.causal is None else "says causal: false"
-    if "clm" in name.lower() or described.causal is None:
+    if described.objective == "clm" or "clm" in name.lower() or described.causal is None:
         print(
             f"{name} {says}; it is loaded as a causal model (objective=mlm if it is not one)",
             file=sys.stderr,
@@ -105,20 +96,28 @@ def _weights_file(folder: Path) -> Path:
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     """Read tensors and nothing else: no pickle is run that could hold a program."""
-    try:
-        if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors":
+        try:
             return load_file(path)
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, OSError, RuntimeError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "it ends too early"
-        raise UserError(f"{path} cannot be read ({reason})") from error
-    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
+        except (SafetensorError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path} cannot be read ({reason})") from error
+    tensors = read_pickle(path)
+    if not isinstance(tensors, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items()
+    ):
         raise UserError(f"{path}: must hold named tensors and nothing else")
     return tensors
 
 
-def _read_text_model(folder: Path, languages: list[str]) -> TextModel:
+def _read_text_model(folder: Path, languages: list[str], vocab_size: int) -> TextModel:
     """Codes, vocabulary and rules as transformers' XLMTokenizer has them."""
+    vocabulary = _read_vocabulary(folder)
+    if len(vocabulary) != vocab_size:
+        raise UserError(
+            f"{folder / 'vocab.json'} has {len(vocabulary)} tokens, but config.json says "
+            f"vocab_size={vocab_size}"
+        )
     options = folder / "tokenizer_config.json"
     lowercase = (
         read_json(options).get("do_lowercase_and_remove_accent", True)
@@ -130,7 +129,7 @@ def _read_text_model(folder: Path, languages: list[str]) -> TextModel:
         mode="sacremoses",
         lowercase_and_remove_accent=lowercase,
         codes=read_merges(folder / "merges.txt"),
-        vocabulary=_read_vocabulary(folder),
+        vocabulary=vocabulary,
     )
 
 

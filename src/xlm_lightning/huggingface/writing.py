@@ -35,7 +35,7 @@ def write_folder(trained: TrainedModel, folder: Path) -> list[str]:
         for name, tensor in to_original(trained.model).items()
     }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    _write_json(folder / "config.json", model_config(trained))
+    _write_json(folder / "config.json", model_config(trained, text_model))
     lowercase = text_model.lowercase_and_remove_accent
     _write_json(folder / "tokenizer_config.json", tokenizer_config(trained, lowercase))
     _write_json(folder / "vocab.json", to_vocab_json(vocabulary))

@@ -4,7 +4,7 @@ in `conf/` and nowhere else, so no field has a default here.
 Ranges stand in the annotations; rules between keys in `conflicts`. `compose.py` applies both.
 """
 
-from xlm_lightning.schema.kinds import PRECISIONS
+from xlm_lightning.schema.kinds import PRECISIONS, weight_curve
 from xlm_lightning.schema.prepare import (
     CORPORA,
     Bpe,
@@ -22,6 +22,7 @@ from xlm_lightning.schema.train import (
     Checkpoint,
     Data,
     Logger,
+    Masking,
     Model,
     Objective,
     Optimizer,
@@ -49,6 +50,7 @@ __all__ = [
     "Files",
     "Generate",
     "Logger",
+    "Masking",
     "Model",
     "NewscrawlCorpus",
     "Objective",
@@ -65,4 +67,5 @@ __all__ = [
     "Trainer",
     "Wandb",
     "WikipediaCorpus",
+    "weight_curve",
 ]

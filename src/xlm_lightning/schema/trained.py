@@ -23,7 +23,7 @@ TrainedModelName = Annotated[
     str, NotEmpty(), Existing("run folder or checkpoint", hub=True), Verbatim()
 ]
 # what it was trained for, where the source does not tell or is wrong; None: as it says
-TrainedFor = Annotated[str | None, OneOf("clm", "mlm")]
+TrainedFor = Annotated[str | None, OneOf("clm", "mlm", "tlm")]
 EVALUATION_PRECISIONS = ("auto", "32", "32-true", "bf16", "bf16-mixed", "16", "16-mixed")
 
 
@@ -67,18 +67,39 @@ class Generate:
     checkpoint: TrainedModelName
     objective: TrainedFor
     prompt: Annotated[str, Verbatim()]
+    prompt_file: Annotated[str | None, NotEmpty(), Existing("file"), Verbatim()]  # one a line
     language: str | None  # None: the first of the model's
     max_new_tokens: Positive
     temperature: Annotated[float, AtLeast(0)]  # 0: the most probable token
     top_k: Count  # 0: all
     top_p: Annotated[float, Above(0), AtMost(1)]
     seed: Seed
-    num_samples: Positive
+    num_samples: Positive  # texts of each prompt
+    beam: Positive  # hypotheses of a beam search; 1: none, the texts are drawn
+    length_penalty: Annotated[float, AtLeast(0)]  # score = log-probability / tokens**this
+    batch_size: Positive  # rows that the model continues at a time
     accelerator: Accelerator
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Nothing yet: every key stands alone."""
-        yield from ()
+        """Yield what no single key shows to be wrong."""
+        if self.prompt and self.prompt_file is not None:
+            yield f"prompt_file={self.prompt_file}", "give either prompt= or prompt_file=, not both"
+        if self.beam == 1:
+            if self.length_penalty != 1:
+                yield (
+                    f"length_penalty={self.length_penalty}",
+                    "weighs the texts of a beam search; say beam=4, or leave it at 1",
+                )
+            return
+        drawing = {"temperature": (0, 1), "top_k": (0,), "top_p": (1,)}
+        for key, neutral in drawing.items():
+            if getattr(self, key) not in neutral:
+                yield f"{key}={getattr(self, key)}", f"beam={self.beam} draws nothing; say beam=1"
+        if self.num_samples > self.beam:
+            yield (
+                f"num_samples={self.num_samples}",
+                f"beam={self.beam} finds {self.beam} texts; say beam={self.num_samples}",
+            )
 
 
 @dataclass

@@ -33,6 +33,7 @@ class EvaluationBatch(TypedDict):
     targets: Tensor  # int64 (batch, time), IGNORED where nothing is scored
     language: int
     slot: int
+    objective: str
 
 
 class EvaluationBatches(Dataset[EvaluationBatch]):
@@ -90,6 +91,7 @@ class EvaluationBatches(Dataset[EvaluationBatch]):
             "targets": torch.from_numpy(targets),
             "language": language,
             "slot": index,
+            "objective": "clm",
         }
 
 

@@ -8,39 +8,123 @@ order is the same with any number of workers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypedDict
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from xlm_lightning.errors import UserError
+from xlm_lightning.streaming.masking import Masked, Masking
+from xlm_lightning.streaming.pairs import PairBatches, PairRows, PairShards
 from xlm_lightning.streaming.plan import Plan
 from xlm_lightning.streaming.shards import TokenShards
+from xlm_lightning.streaming.turns import Turns
 
 
-class TrainBatch(TypedDict):
-    """The blocks of one slot."""
+class TrainBatch(TypedDict, total=False):
+    """The rows of one slot. Some are there for some objectives only."""
 
-    tokens: Tensor  # uint16 (batch, time)
-    language: int
+    tokens: Tensor  # uint16 (batch, time), hidden ones replaced
+    places: Tensor  # mlm, tlm: int64 (n,) of the hidden tokens in the flattened batch
+    targets: Tensor  # mlm, tlm: int64 (n,) what stood there
+    language: int  # clm, mlm
+    pair: int  # tlm, as are the next three
+    languages: Tensor  # int64 (batch, time)
+    positions: Tensor  # int64 (batch, time)
+    lengths: Tensor  # int64 (batch,) real tokens
     slot: int
+    real_tokens: int  # padding left out
+    objective: str
+    weight: float  # of the loss
 
 
 class SlotBatches(Dataset[TrainBatch]):
     """Slot number -> micro-batch."""
 
-    def __init__(self, plan: Plan, shards: TokenShards, overfit_slots: int | None = None) -> None:
-        """`overfit_slots`: the plan's first so many slots again and again, to debug a model."""
+    def __init__(
+        self,
+        plan: Plan,
+        shards: TokenShards,
+        turns: Turns,
+        masking: Masking,
+        pairs: PairSlots | None = None,
+        overfit_slots: int | None = None,
+    ) -> None:
+        """`overfit_slots`: the first so many slots again and again, to debug a model."""
         self._plan = plan
         self._shards = shards
+        self._turns = turns
+        self._masking = masking
+        self._pairs = pairs
         self._overfit_slots = overfit_slots
 
-    def __getitem__(self, number: int) -> TrainBatch:
-        """Read the blocks of slot `number`."""
-        slot = self._plan.slot(number % self._overfit_slots if self._overfit_slots else number)
-        tokens = self._shards.read(slot.language, slot.shard, slot.block)
-        return {"tokens": torch.from_numpy(tokens), "language": slot.language, "slot": number}
+    def __getitem__(self, slot: int) -> TrainBatch:
+        """Read the rows of slot `slot`."""
+        objective, number = self._turns.of_slot(slot)
+        if self._overfit_slots:
+            number %= self._overfit_slots
+        batch = self._pair_rows(number, slot) if objective == "tlm" else self._blocks(number)
+        if objective == "mlm":
+            tokens = batch["tokens"].numpy()
+            real = np.ones(tokens.shape, bool)
+            batch |= hidden(self._masking.mask(tokens, real, self._plan.seed, slot))
+        return batch | {
+            "slot": slot,
+            "objective": objective,
+            "weight": self._turns.weight(objective, slot),
+        }
+
+    def _blocks(self, number: int) -> TrainBatch:
+        blocks = self._plan.slot(number)
+        tokens = self._shards.read(blocks.language, blocks.shard, blocks.block)
+        return {
+            "tokens": torch.from_numpy(tokens),
+            "language": blocks.language,
+            "real_tokens": tokens.size,
+        }
+
+    def _pair_rows(self, number: int, slot: int) -> TrainBatch:
+        assert self._pairs is not None
+        place = self._pairs.plan.slot(number)
+        rows = self._pairs.batches.read(place.language, int(place.shard[0]), int(place.block[0]))
+        masked = self._masking.mask(rows.tokens, rows.real, self._plan.seed, slot)
+        batch = pair_tensors(rows) | hidden(masked)
+        return batch | {"pair": place.language, "real_tokens": int(rows.lengths.sum())}
+
+
+@dataclass(frozen=True)
+class PairSlots:
+    """Batches of parallel text, and the order in which they come."""
+
+    plan: Plan  # of batches, one a slot, in windows instead of shards
+    batches: PairBatches
+
+    @classmethod
+    def of(cls, shards: PairShards, seed: int, alpha: float) -> PairSlots:
+        """Pairs of languages are drawn as languages are, q ~ p^alpha by their batches."""
+        batches = PairBatches(shards, seed)
+        return cls(Plan(seed, 1, batches.blocks(), alpha), batches)
+
+
+def pair_tensors(rows: PairRows) -> TrainBatch:
+    """What a model is told of the rows besides their tokens."""
+    return {
+        "languages": torch.from_numpy(rows.languages),
+        "positions": torch.from_numpy(rows.positions),
+        "lengths": torch.from_numpy(rows.lengths),
+    }
+
+
+def hidden(masked: Masked) -> TrainBatch:
+    """Tokens as they are seen, and what is asked."""
+    return {
+        "tokens": torch.from_numpy(masked.inputs),
+        "places": torch.from_numpy(masked.places),
+        "targets": torch.from_numpy(masked.targets),
+    }
 
 
 class OrderedLoader:

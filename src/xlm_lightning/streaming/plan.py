@@ -3,9 +3,6 @@
 A slot is one micro-batch, `batch_size` blocks of one language; slots are numbered globally and rank
 r of W takes slots r, W + r, 2W + r, ... So the order of the data depends neither on the number of
 ranks or workers nor on where a run was stopped, and its state is one integer: the next slot.
-
-Random numbers are raw 64-bit words of Philox4x64, a fixed algorithm (Salmon et al., 2011), and not
-the methods of `numpy.random.Generator`, which may change between versions of numpy.
 """
 
 from __future__ import annotations
@@ -19,12 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlm_lightning.errors import UserError
+from xlm_lightning.streaming.philox import (
+    BLOCKS,
+    LANGUAGE,
+    SHARDS,
+    Indices,
+    permutation,
+    random_words,
+)
 
 PLAN_VERSION = 1  # raise it with any change that moves a single block to another slot
 CHUNK = 16384  # slots whose languages are drawn together
-_LANGUAGE, _SHARDS, _BLOCKS = 0, 1, 2  # what a random stream is for
-
-Indices = NDArray[np.int64]
 _Value = TypeVar("_Value")
 
 
@@ -83,9 +85,9 @@ class Plan:
                 )
         self._thresholds = self._language_thresholds()
         self._counts = np.zeros((1, len(self.languages)), np.int64)  # (chunks known + 1, languages)
-        self._chunks = _Recent[_Chunk](2)
-        self._passes = _Recent[_Pass](len(self.languages) + 2)
-        self._windows = _Recent[NDArray[np.int32]](len(self.languages) + 2)
+        self._chunks = Recent[_Chunk](2)
+        self._passes = Recent[_Pass](len(self.languages) + 2)
+        self._windows = Recent[NDArray[np.int32]](len(self.languages) + 2)
 
     @property
     def probabilities(self) -> dict[str, float]:
@@ -128,7 +130,7 @@ class Plan:
 
     def _draw_languages(self, chunk: int) -> NDArray[np.int64]:
         """Languages of the slots of `chunk`: (CHUNK,)."""
-        words = _random_words(CHUNK, self.seed, _LANGUAGE, chunk)
+        words = random_words(CHUNK, self.seed, LANGUAGE, chunk)
         draws = (words >> np.uint64(32)).astype(np.uint32)
         return np.searchsorted(self._thresholds, draws, side="right")
 
@@ -172,7 +174,7 @@ class Plan:
 
     def _draw_pass(self, language: int, number: int) -> _Pass:
         counts = self._blocks[language]
-        shards = _permutation(len(counts), self.seed, _SHARDS, language, number)
+        shards = permutation(len(counts), self.seed, SHARDS, language, number)
         last = np.arange(self.window_shards, len(counts) + self.window_shards, self.window_shards)
         ends = np.cumsum(counts[shards])[np.minimum(last, len(counts)) - 1]
         return _Pass(shards, ends)
@@ -181,11 +183,11 @@ class Plan:
         self, language: int, number: int, window: int, shards: Indices
     ) -> NDArray[np.int32]:
         total = int(self._blocks[language][shards].sum())
-        order = _permutation(total, self.seed, _BLOCKS, language, number, window)
+        order = permutation(total, self.seed, BLOCKS, language, number, window)
         return order.astype(np.int32)
 
 
-class _Recent(Generic[_Value]):
+class Recent(Generic[_Value]):
     """The `size` values used last; older ones are made again when needed."""
 
     def __init__(self, size: int) -> None:
@@ -200,20 +202,3 @@ class _Recent(Generic[_Value]):
                 self._values.popitem(last=False)
         self._values.move_to_end(key)
         return self._values[key]
-
-
-def _random_words(count: int, seed: int, purpose: int, *stream: int) -> NDArray[np.uint64]:
-    """Return `count` words of the stream named by (seed, purpose, *stream).
-
-    The names fill the key and the upper three words of the 256-bit counter; the lowest word counts
-    the draws. Two different names therefore never share a number.
-    """
-    counter = np.array([0, *stream, *[0] * (3 - len(stream))], np.uint64)
-    generator = np.random.Philox(counter=counter, key=np.array([seed, purpose], np.uint64))
-    words: NDArray[np.uint64] = generator.random_raw(count)
-    return words
-
-
-def _permutation(count: int, seed: int, purpose: int, *stream: int) -> Indices:
-    """Order of random words; equal words (count^2 / 2^65 pairs) keep their order."""
-    return np.argsort(_random_words(count, seed, purpose, *stream), kind="stable")

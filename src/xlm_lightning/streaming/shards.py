@@ -41,6 +41,7 @@ class TokenShards:
         self.languages = manifest.languages
         self._vocab_size = manifest.vocab_size
         self._shards = manifest.splits[split]
+        self._known = {shard.name for shard in manifest.shards()}  # of parallel text, too
         self._maps: dict[str, Tokens] = {}
         self._refuse_unknown_languages()
         self._refuse_extra_files()
@@ -59,10 +60,6 @@ class TokenShards:
             language: [self._blocks_of(shard) for shard in self._shards[language]]
             for language in self.languages
         }
-
-    def dropped(self, language: str) -> int:
-        """Tokens after the last whole block of each shard, which training never sees."""
-        return sum(shard.tokens % self.stream_length for shard in self._shards[language])
 
     def length(self, language: str) -> int:
         """Real tokens of `language`; 0 for a language that the split does not have."""
@@ -138,7 +135,7 @@ class TokenShards:
 
     def _refuse_extra_files(self) -> None:
         present = {f"{self.split}/{p.name}" for p in (self.folder / self.split).glob("*.bin")}
-        for name in sorted(present - set(self.names)):
+        for name in sorted(present - self._known):
             raise UserError(
                 f"{self.folder / name} is not in the manifest; remove the file or prepare the "
                 "corpus again"

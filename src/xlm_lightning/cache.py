@@ -1,0 +1,66 @@
+"""Keys and values of the positions that a causal model has read, and attention to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass
+class LayerCache:
+    """Keys and values of the positions seen so far, in a buffer of the final length."""
+
+    buffer: Tensor  # (keys and values, batch, heads, max_time, head_dim)
+    mask: Tensor | None = None  # (batch, 1, 1, max_time), added to scores: -inf hides a key
+    length: int = 0
+
+    def attend(self, qkv: Tensor) -> Tensor:
+        """Store the newest keys and values, and attend from their positions to all so far.
+
+        `qkv` (queries, keys and values, batch, heads, new_time, head_dim); returns (batch, heads,
+        new_time, head_dim). Evaluation only: no dropout.
+        """
+        start, end = self.length, self.length + qkv.shape[3]
+        self.buffer[:, :, :, start:end] = qkv[1:]
+        self.length = end
+        keys, values = self.buffer[:, :, :, :end].unbind(0)
+        if start == 0 and self.mask is None:
+            return F.scaled_dot_product_attention(qkv[0], keys, values, is_causal=True)
+        mask = self._mask(qkv[0], start, end)
+        return F.scaled_dot_product_attention(qkv[0], keys, values, attn_mask=mask)
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with these rows (int64) in this order; one may come several times."""
+        old = self.buffer
+        self.buffer = old.new_empty(old.shape[0], len(rows), *old.shape[2:])
+        used = old[:, :, :, : self.length]
+        self.buffer[:, :, :, : self.length] = used.index_select(1, rows)
+        if self.mask is not None:
+            self.mask = self.mask[rows]
+
+    def _mask(self, queries: Tensor, start: int, end: int) -> Tensor | None:
+        """What is added to the scores (..., new_time, end); None where every key is seen.
+
+        A padded position sees itself all the same: of a row of -inf some kernels make NaN, which
+        would spread through its value, whatever its weight.
+        """
+        mask = None if self.mask is None else self.mask[..., :end]
+        new = end - start
+        if new == 1:
+            return mask
+        future = torch.full((new, end), -torch.inf, dtype=queries.dtype, device=queries.device)
+        future.triu_(start + 1)
+        if mask is None:
+            return future
+        itself = torch.eye(new, dtype=torch.bool, device=queries.device)
+        return (mask + future).masked_fill(F.pad(itself, (start, 0)), 0)
+
+
+def padding_mask(padding: Tensor, length: int, dtype: torch.dtype) -> Tensor:
+    """(batch, 1, 1, length): -inf at the first `padding` (batch,) places of each row, 0 behind."""
+    hidden = torch.arange(length, device=padding.device) < padding[:, None]
+    mask = torch.zeros(hidden.shape, dtype=dtype, device=padding.device)
+    return mask.masked_fill_(hidden, -torch.inf)[:, None, None]
