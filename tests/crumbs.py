@@ -19,9 +19,9 @@ def crumbs_of(prepared: Path) -> Path:
         return out
     words = []
     for split in LINES:
-        for language in ("de", "en"):
-            words.append(f"corpus.{split}.{language}={_first_lines(prepared, split, language)}")
-        pair = [_first_lines(prepared, split, language, "parallel.") for language in ("de", "en")]
+        own = {language: _first_lines(prepared, split, language) for language in ("de", "en")}
+        pair = [_first_lines(prepared, split, language, "parallel.") for language in own]
+        words += [f"corpus.{split}.{language}={file}" for language, file in own.items()]
         words.append(f"corpus.parallel.de-en.{split}=[{pair[0]},{pair[1]}]")
     given = (f"bpe.codes={prepared / 'codes'}", f"bpe.vocab={prepared / 'vocab'}")
     run("xlm-prepare", "corpus=text", *words, *given, "workers=1", f"out={out}").expect()

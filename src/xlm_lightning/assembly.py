@@ -24,10 +24,10 @@ from xlm_lightning.data import StreamingDataModule
 from xlm_lightning.errors import UserError
 from xlm_lightning.machine import cpu_has_bf16, fastest_precision, require_gpu, uses_gpu
 from xlm_lightning.model import XLM
-from xlm_lightning.objectives import CLM, MLM, TLM
 from xlm_lightning.pretrained import load_model
 from xlm_lightning.run_folder import RunFolder
 from xlm_lightning.streaming.masking import Masking
+from xlm_lightning.streaming.turns import CLM, MLM, TLM
 from xlm_lightning.task import MONITOR, LanguageModeling
 from xlm_lightning.text.pipeline import TextPipeline
 from xlm_lightning.text.vocabulary import FIRST_WORD_ID, Vocabulary

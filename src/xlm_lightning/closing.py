@@ -17,9 +17,9 @@ from xlm_lightning.data import StreamingDataModule
 from xlm_lightning.generation import generate
 from xlm_lightning.manifest import Manifest
 from xlm_lightning.model import XLM
-from xlm_lightning.objectives import CLM
 from xlm_lightning.perplexity import perplexities
 from xlm_lightning.run_folder import RunFolder
+from xlm_lightning.streaming.turns import CLM
 from xlm_lightning.task import LanguageModeling
 from xlm_lightning.text.pipeline import TextPipeline
 

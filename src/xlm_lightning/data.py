@@ -20,7 +20,6 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from xlm_lightning.errors import UserError
 from xlm_lightning.manifest import Manifest, manifest_sha256
-from xlm_lightning.objectives import TLM
 from xlm_lightning.streaming.loader import OrderedLoader, PairSlots, SlotBatches, TrainLoader
 from xlm_lightning.streaming.masking import Masking
 from xlm_lightning.streaming.pair_evaluation import PairEvaluationBatches
@@ -28,7 +27,7 @@ from xlm_lightning.streaming.pairs import PairShards
 from xlm_lightning.streaming.plan import PLAN_VERSION, Plan
 from xlm_lightning.streaming.shards import TokenShards
 from xlm_lightning.streaming.splits import ScoredSplit, evaluation_batches
-from xlm_lightning.streaming.turns import Curve, Turns
+from xlm_lightning.streaming.turns import TLM, Curve, Turns
 
 ENDLESS = 2**40  # micro-batches of a run without max_steps
 

@@ -18,7 +18,7 @@ from xlm_lightning.errors import UserError
 from xlm_lightning.machine import device_and_autocast, keep_freed_memory
 from xlm_lightning.manifest import Manifest
 from xlm_lightning.model import PAD_ID
-from xlm_lightning.objectives import CLM, TLM, predictions
+from xlm_lightning.objectives import predictions
 from xlm_lightning.perplexity import (
     TOKENS,
     empty_sums,
@@ -33,6 +33,7 @@ from xlm_lightning.streaming.pair_evaluation import PairEvaluationBatches
 from xlm_lightning.streaming.pairs import PairShards
 from xlm_lightning.streaming.shards import TokenShards
 from xlm_lightning.streaming.splits import evaluation_batches
+from xlm_lightning.streaming.turns import CLM, TLM
 from xlm_lightning.text.vocabulary import EOS, Vocabulary
 from xlm_lightning.trained import TrainedModel
 

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from xlm_lightning.cross_entropy import IGNORED
 from xlm_lightning.model import XLM
-
-CLM, MLM, TLM = "clm", "mlm", "tlm"
+from xlm_lightning.streaming.turns import MLM, TLM
 
 
 def predictions(

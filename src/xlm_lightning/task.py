@@ -13,9 +13,10 @@ from torch import Tensor
 
 from xlm_lightning.checkpoint import MODEL_KEY
 from xlm_lightning.model import XLM
-from xlm_lightning.objectives import CLM, TLM, predictions
+from xlm_lightning.objectives import predictions
 from xlm_lightning.optim import build_optimizer, learning_rate
 from xlm_lightning.perplexity import empty_sums, score, summarise
+from xlm_lightning.streaming.turns import CLM, TLM
 
 MONITOR = "valid/mean/perplexity"  # early stopping and the best checkpoint, as in the original
 LOGGED = ("perplexity", "accuracy", "bits_per_byte")

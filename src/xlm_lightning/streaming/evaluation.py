@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from xlm_lightning.streaming.shards import TokenShards
+from xlm_lightning.streaming.turns import CLM
 
 EOS, PAD = 1, 2  # as in xlm_lightning.text.vocabulary; streaming knows nothing of text
 IGNORED = -100  # what torch's cross_entropy leaves out
@@ -91,7 +92,7 @@ class EvaluationBatches(Dataset[EvaluationBatch]):
             "targets": torch.from_numpy(targets),
             "language": language,
             "slot": index,
-            "objective": "clm",
+            "objective": CLM,
         }
 
 

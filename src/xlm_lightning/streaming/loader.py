@@ -21,7 +21,7 @@ from xlm_lightning.streaming.masking import Masked, Masking
 from xlm_lightning.streaming.pairs import PairBatches, PairRows, PairShards
 from xlm_lightning.streaming.plan import Plan
 from xlm_lightning.streaming.shards import TokenShards
-from xlm_lightning.streaming.turns import Turns
+from xlm_lightning.streaming.turns import MLM, TLM, Turns
 
 
 class TrainBatch(TypedDict, total=False):
@@ -66,8 +66,8 @@ class SlotBatches(Dataset[TrainBatch]):
         objective, number = self._turns.of_slot(slot)
         if self._overfit_slots:
             number %= self._overfit_slots
-        batch = self._pair_rows(number, slot) if objective == "tlm" else self._blocks(number)
-        if objective == "mlm":
+        batch = self._pair_rows(number, slot) if objective == TLM else self._blocks(number)
+        if objective == MLM:
             tokens = batch["tokens"].numpy()
             real = np.ones(tokens.shape, bool)
             batch |= hidden(self._masking.mask(tokens, real, self._plan.seed, slot))

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from xlm_lightning.streaming.masking import mask_for_evaluation
 from xlm_lightning.streaming.shards import TokenShards
+from xlm_lightning.streaming.turns import MLM
 
 
 class MaskedBatch(TypedDict):
@@ -78,5 +79,5 @@ def _batch(
         "targets": targets,
         "language": language,
         "slot": slot,
-        "objective": "mlm",
+        "objective": MLM,
     }

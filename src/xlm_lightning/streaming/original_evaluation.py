@@ -18,6 +18,7 @@ from xlm_lightning.streaming.evaluation import EOS, EvaluationBatch
 from xlm_lightning.streaming.masked_evaluation import MaskedBatch
 from xlm_lightning.streaming.masking import EVALUATED_SHARE, MASK
 from xlm_lightning.streaming.shards import TokenShards
+from xlm_lightning.streaming.turns import CLM, MLM
 
 
 class OriginalEvaluationBatches(Dataset[EvaluationBatch]):
@@ -51,7 +52,7 @@ class OriginalEvaluationBatches(Dataset[EvaluationBatch]):
             "targets": tokens[:, 1:].long(),
             "language": self._shards.languages.index(language),
             "slot": index,
-            "objective": "clm",
+            "objective": CLM,
         }
 
     def rows(self, language: str, blocks: range) -> NDArray[np.uint16]:
@@ -99,7 +100,7 @@ class OriginalMaskedBatches(Dataset[MaskedBatch]):
             "targets": torch.from_numpy(targets),
             "language": self._languages.index(language),
             "slot": index,
-            "objective": "mlm",
+            "objective": MLM,
         }
 
 
@@ -119,6 +120,6 @@ def original_batches(
     objective: str, shards: TokenShards, batch_size: int
 ) -> OriginalEvaluationBatches | OriginalMaskedBatches:
     """All batches of a split for `objective`, clm or mlm."""
-    if objective == "mlm":
+    if objective == MLM:
         return OriginalMaskedBatches(shards, batch_size)
     return OriginalEvaluationBatches(shards, batch_size)

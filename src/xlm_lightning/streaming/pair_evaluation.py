@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 from xlm_lightning.streaming.loader import TrainBatch, hidden, pair_tensors
 from xlm_lightning.streaming.masking import mask_for_evaluation
 from xlm_lightning.streaming.pairs import WINDOW, PairShards, group_by_length
+from xlm_lightning.streaming.turns import TLM
 
 
 class PairEvaluationBatches(Dataset[TrainBatch]):
@@ -40,7 +41,7 @@ class PairEvaluationBatches(Dataset[TrainBatch]):
         if index >= len(self):
             nothing = torch.empty(0, dtype=torch.int64)
             batch |= {"places": nothing, "targets": nothing}
-        return batch | {"pair": pair, "slot": index, "objective": "tlm"}
+        return batch | {"pair": pair, "slot": index, "objective": TLM}
 
 
 def _first(tokens: np.ndarray[tuple[int], np.dtype[np.int64]], max_tokens: int | None) -> int:

@@ -11,6 +11,7 @@ from xlm_lightning.streaming.evaluation import EvaluationBatches
 from xlm_lightning.streaming.masked_evaluation import MaskedEvaluationBatches
 from xlm_lightning.streaming.pair_evaluation import PairEvaluationBatches
 from xlm_lightning.streaming.shards import TokenShards
+from xlm_lightning.streaming.turns import MLM
 
 Batches = EvaluationBatches | MaskedEvaluationBatches | PairEvaluationBatches
 
@@ -19,7 +20,7 @@ def evaluation_batches(
     objective: str, shards: TokenShards, batch_size: int, max_tokens: int | None = None
 ) -> EvaluationBatches | MaskedEvaluationBatches:
     """Batches of the first `max_tokens` tokens of each language, or of all of them."""
-    if objective == "mlm":
+    if objective == MLM:
         return MaskedEvaluationBatches(shards, batch_size, max_tokens)
     return EvaluationBatches(shards, batch_size, max_tokens)
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+CLM, MLM, TLM = "clm", "mlm", "tlm"
 Curve = Sequence[tuple[int, float]]  # (step, weight), straight lines in between, level after
 _CHUNK = 16384  # steps decided together
 
