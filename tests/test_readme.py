@@ -45,6 +45,9 @@ def folder(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             lines = [f"{split} {language} sentence {i} has {i % 7} words .\n" for i in range(400)]
             with gzip.open(folder / f"{split}.{language}.txt.gz", "wt", encoding="utf-8") as file:
                 file.writelines(lines)
+    for language in ("de", "en"):
+        pairs = [f"{language} sentence {i} .\n" for i in range(50)]
+        (folder / f"pairs.{language}.txt").write_text("".join(pairs), encoding="utf-8")
     for name in ("data/ende", "outputs/data/sample", "outputs/data/debug"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(crumbs_of(prepared))

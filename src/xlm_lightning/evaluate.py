@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from xlm_lightning.streaming.pairs import PairShards
 from xlm_lightning.streaming.shards import TokenShards
 from xlm_lightning.streaming.splits import evaluation_batches
 from xlm_lightning.streaming.turns import CLM, TLM
+from xlm_lightning.text.files import read_text_lines
 from xlm_lightning.text.vocabulary import EOS, Vocabulary
 from xlm_lightning.trained import TrainedModel
 
@@ -131,7 +132,11 @@ def _evaluate_lines(
     trained.require_causal()
     language = trained.language_id(config.language)
     pipeline = trained.load_text_model().pipelines()[trained.languages[language]]
-    lines = list(_lines(config))
+    if config.text_file is not None:
+        lines = read_text_lines(Path(config.text_file), "text_file")
+    else:
+        assert config.text is not None
+        lines = [config.text]
     sequences = [[EOS, *pipeline.encode(line), EOS] for line in lines]
     limit = trained.model.max_positions + 1
     for number, sequence in enumerate(sequences, start=1):
@@ -181,19 +186,3 @@ def _score_sequences(
     per_row = torch.zeros(targets.shape, dtype=nll.dtype, device=device)
     per_row[batch["targets"] != IGNORED] = nll
     return per_row.sum(1).tolist(), int(hits.sum())
-
-
-def _lines(config: schema.Evaluate) -> Iterator[str]:
-    if config.text is not None:
-        yield config.text
-        return
-    assert config.text_file is not None
-    path = Path(config.text_file)
-    try:
-        # Not splitlines(): it also breaks at U+2028 and other characters inside a line.
-        content = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"text_file={path}: not UTF-8 at byte {error.start}") from error
-    if not content.strip():
-        raise UserError(f"text_file={path} is empty")
-    yield from content.removesuffix("\n").split("\n")

@@ -21,6 +21,7 @@ from xlm_lightning.generation import (
 from xlm_lightning.machine import device_and_autocast, keep_freed_memory
 from xlm_lightning.model import XLM
 from xlm_lightning.pretrained import load_model
+from xlm_lightning.text.files import read_text_lines
 
 T = TypeVar("T")
 Texts = dict[tuple[int, int], list[int]]  # (prompt, sample) -> ids that continue it
@@ -36,7 +37,9 @@ def generate(config: schema.Generate) -> dict[str, Any]:
     lay_out_for_decoding(model)
     language = trained.language_id(config.language)
     pipeline = trained.load_text_model().pipelines()[trained.languages[language]]
-    lines = [config.prompt] if config.prompt_file is None else _lines(Path(config.prompt_file))
+    lines = [config.prompt]
+    if config.prompt_file is not None:
+        lines = read_text_lines(Path(config.prompt_file), "prompt_file")
     prompts = [pipeline.encode(line) if line.strip() else [] for line in lines]
     for number, prompt in enumerate(prompts, start=1):
         if len(prompt) >= model.max_positions:
@@ -100,14 +103,3 @@ def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
         starts, desc="generating", file=sys.stderr, disable=None if len(starts) > 1 else True
     )
     return (items[start : start + size] for start in bar)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        # Not splitlines(): it also breaks at U+2028 and other characters inside a line.
-        content = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"prompt_file={path}: not UTF-8 at byte {error.start}") from error
-    if not content:
-        raise UserError(f"prompt_file={path} is empty: write one prompt a line")
-    return content.removesuffix("\n").split("\n")

@@ -1,4 +1,4 @@
-"""Read the text model's small files (codes, vocabulary), or say in one line why it cannot be."""
+"""Read small files (codes, vocabulary, text to score), or say in one line why it cannot be."""
 
 from __future__ import annotations
 
@@ -28,3 +28,19 @@ def read_lines(path: Path, kind: str) -> list[str]:
         raise UserError(f"{path}: binary data, not a {kind} file.")
     lines = text.split("\n")
     return lines[:-1] if lines[-1] == "" else lines
+
+
+def read_text_lines(path: Path, key: str) -> list[str]:
+    """Return the lines of a user's text; `key` of the configuration named it.
+
+    Not `splitlines()`: it also breaks at U+2028 and other characters inside a line.
+    """
+    try:
+        content = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{key}={path}: not UTF-8 at byte {error.start}") from error
+    except OSError as error:
+        raise UserError(f"{key}={path} cannot be read ({error.strerror})") from error
+    if not content.strip():
+        raise UserError(f"{key}={path} is empty")
+    return content.removesuffix("\n").split("\n")
