@@ -179,7 +179,7 @@ def test_weights_change_with_the_steps(prepared: Path, tmp_path: Path) -> None:
         (["objective=mln"], "mlm"),
         (["objective.context_size=31"], "leaves nothing to score of data.stream_length=32"),
         (["objective.masking.random=0.5"], "makes more than 1"),
-        (["data.pair_max_length=511"], "must be at most model.max_positions=512"),
+        (["objective=tlm", "data.pair_max_length=511"], "must be at most model.max_positions=512"),
     ],
 )
 def test_mistakes_are_told(words: list[str], told: str, tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def _own_part(config: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
     ours = config.get(PROVENANCE, {})
     if (
         not isinstance(ours, dict)
-        or ours.get("objective") not in (None, "clm", "mlm")
+        or ours.get("objective") not in (None, "clm", "mlm", "tlm")
         or type(ours.get("stream_length", 2)) is not int
         or ours.get("stream_length", 2) < 2
     ):

@@ -71,7 +71,9 @@ def _objective(described: Described, name: str) -> str:
     """What the model was trained for. The published clm models say `causal: false` or nothing."""
     if described.causal:
         return described.objective or "clm"
-    if described.objective == "mlm" or (described.objective is None and "mlm" in name.lower()):
+    if described.objective in ("mlm", "tlm"):
+        return described.objective
+    if described.objective is None and "mlm" in name.lower():
         return "mlm"
     says = "does not say causal" if described.causal is None else "says causal: false"
     if described.objective == "clm" or "clm" in name.lower() or described.causal is None:

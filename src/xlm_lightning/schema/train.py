@@ -248,7 +248,7 @@ class Train:
                 f"data.stream_length={data.stream_length}",
                 f"must be at most model.max_positions={model.max_positions}",
             )
-        if data.pair_max_length + 2 > model.max_positions:
+        if self.objective.tlm != "0" and data.pair_max_length + 2 > model.max_positions:
             yield (
                 f"data.pair_max_length={data.pair_max_length}",
                 f"and two </s> must be at most model.max_positions={model.max_positions}",
