@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from commands import run
 
+# The tests fill the cores by running side by side; before torch is loaded, here or in a command.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parent.parent
 CORPORA = ROOT.parent / "shared" / "corpora"
 

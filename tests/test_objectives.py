@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from commands import run
+from crumbs import crumbs_of
 from in_process import call
 from torch import Tensor
 
@@ -111,6 +112,11 @@ def test_context_leaves_the_first_predictions_of_a_block_out(model: XLM) -> None
     assert later_hidden.view(3, 14, 16).equal(hidden.view(3, 19, 16)[:, 5:])
 
 
+@pytest.fixture(scope="module")
+def crumbs(prepared: Path) -> Path:
+    return crumbs_of(prepared)
+
+
 def rows(folder: Path) -> list[dict[str, str]]:
     with (folder / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))
@@ -118,10 +124,10 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("objective", ["mlm", "tlm", "mlm_tlm", "clm_mlm"])
 def test_a_stopped_run_goes_on_as_if_nothing_had_been(
-    objective: str, prepared: Path, tmp_path: Path
+    objective: str, crumbs: Path, tmp_path: Path
 ) -> None:
     """Weights, losses and text; the evaluation commands agree with the run's own figures."""
-    words = (*TINY, f"objective={objective}", f"data.dir={prepared}")
+    words = (*TINY, f"objective={objective}", f"data.dir={crumbs}")
     straight, halves = tmp_path / "straight", tmp_path / "halves"
     whole = call("xlm-train", *words, f"run.dir={straight}", "trainer.max_steps=8").expect()
     words = (*words, f"run.dir={halves}")
@@ -143,9 +149,9 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
         assert ("bits_per_byte" in scored[row]) == (name == "clm")
 
 
-def test_two_processes_count_the_tokens_of_both(prepared: Path, tmp_path: Path) -> None:
+def test_two_processes_count_the_tokens_of_both(crumbs: Path, tmp_path: Path) -> None:
     """Batches of pairs differ in size, so ranks differ in tokens."""
-    words = (*TINY, "objective=mlm_tlm", f"data.dir={prepared}", "trainer.max_steps=4")
+    words = (*TINY, "objective=mlm_tlm", f"data.dir={crumbs}", "trainer.max_steps=4")
 
     def tokens_seen(name: str, *more: str) -> int:
         outcome = run("xlm-train", *words, f"run.dir={tmp_path / name}", *more).expect()
@@ -158,8 +164,8 @@ def test_two_processes_count_the_tokens_of_both(prepared: Path, tmp_path: Path) 
     assert alone > 4 * 2 * 128
 
 
-def test_weights_change_with_the_steps(prepared: Path, tmp_path: Path) -> None:
-    words = (*TINY, f"data.dir={prepared}", "trainer.max_steps=8", f"run.dir={tmp_path / 'run'}")
+def test_weights_change_with_the_steps(crumbs: Path, tmp_path: Path) -> None:
+    words = (*TINY, f"data.dir={crumbs}", "trainer.max_steps=8", f"run.dir={tmp_path / 'run'}")
     call("xlm-train", *words, "objective.mlm=0:0,3:0,4:1", "objective.clm=0:1,6:0").expect()
     written = rows(tmp_path / "run")
     masked = [int(row["step"]) for row in written if row["train/mlm/loss"]]
@@ -188,8 +194,8 @@ def test_mistakes_are_told(words: list[str], told: str, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_translation_needs_parallel_text(prepared: Path, tmp_path: Path) -> None:
-    data = Path(shutil.copytree(prepared, tmp_path / "data"))
+def test_translation_needs_parallel_text(crumbs: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(crumbs, tmp_path / "data"))
     manifest = json.loads((data / "manifest.json").read_text())
     del manifest["parallel"]["valid"]
     (data / "manifest.json").write_text(json.dumps(manifest))
