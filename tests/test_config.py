@@ -69,7 +69,7 @@ def test_every_file_is_an_entry_or_an_option_of_one() -> None:
 def test_the_help_names_every_option(command: overrides.Command) -> None:
     told = call(f"xlm-{command.name}", "--help").expect().stdout
     for group in command.groups:
-        (line,) = re.findall(rf"^ +{group} +(.*)$", told, re.MULTILINE)
+        (line,) = re.findall(rf"^ +{group} +(.*(?:\n {{10,}}.*)*)$", told, re.MULTILINE)
         named = set(re.findall(r"[\w]+", line))
         assert set(overrides.options_of(group)) <= named, group
 
@@ -82,7 +82,7 @@ def test_the_help_shows_legal_words_only(command: overrides.Command) -> None:
     written = [re.split(r"\s{2,}", line.strip())[0] for line in used.splitlines()]
     words = [shlex.split(word)[0] for word in written]
     words = [word for word in words if word != "text_file=FILE"]  # goes without text=
-    corpus = ["corpus=text"] if command is cli.PREPARE else []
+    corpus = ["corpus=text", "corpus.train.en=FILE"] if command is cli.PREPARE else []
     accepted(command, *NEEDED[command.name], *corpus, *words)
     for line in examples.splitlines():
         if line.startswith(f"    xlm-{command.name}"):

@@ -111,10 +111,10 @@ def test_a_killed_run_does_not_write_its_samples_twice(
 
 
 def test_a_signal_while_scoring_is_a_stop_like_any_other(prepared: Path, tmp_path: Path) -> None:
-    """One-row batches of eight tokens make scoring last."""
+    """Batches of 64 tokens make scoring last."""
     folder = tmp_path / "run"
     last = folder / "checkpoints" / "last.ckpt"
-    short = ("data.stream_length=8", "data.batch_size=1", "trainer.max_steps=5")
+    short = ("data.stream_length=8", "data.batch_size=8", "trainer.max_steps=5")
     words = (*WORDS, *short, f"data.dir={prepared}", f"run.dir={folder}", "data.max_valid_tokens=9")
     stopped = run_and_signal(
         "xlm-train", *words, when=last.exists, number=signal.SIGINT, settle_seconds=1.0

@@ -9,7 +9,6 @@ import csv
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from commands import Outcome, run
 from crumbs import crumbs_of
@@ -67,22 +66,6 @@ def test_two_steps(chosen: list[str], crumbs: Path, tmp_path: Path) -> None:
     check_run(tmp_path / "run", outcome)
     if chosen[0].startswith("experiment="):
         assert chosen == [f"experiment={outcome.result['experiment']}"]
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
-@pytest.mark.parametrize(
-    ("word", "told"),
-    [
-        ("trainer=gpu", "trainer.accelerator=gpu: torch finds no GPU"),
-        ("trainer.devices=[0,1]", "trainer.devices=[0, 1]: there is no GPU here"),
-    ],
-)
-def test_a_gpu_that_is_not_there(word: str, told: str, crumbs: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    words = (f"data.dir={crumbs}", f"run.dir={folder}", word)
-    refused = call("xlm-train", "experiment=debug", *words).expect(2)
-    assert told in refused.stderr
-    assert not folder.exists()
 
 
 @pytest.mark.parametrize("processes", [2, pytest.param(8, marks=pytest.mark.slow)])

@@ -6,13 +6,19 @@ from pathlib import Path
 
 import pytest
 from commands import run
+from crumbs import crumbs_of
 from in_process import call
 
 LINES = ["The old teacher", "A", "", "The old teacher saw a house and", "A"]
 
 
 @pytest.fixture(scope="module")
-def trained(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def crumbs(prepared: Path) -> Path:
+    return crumbs_of(prepared)
+
+
+@pytest.fixture(scope="module")
+def trained(crumbs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run folder of a short run."""
     folder = tmp_path_factory.mktemp("trained") / "run"
     run(
@@ -21,7 +27,7 @@ def trained(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "trainer.accelerator=cpu",
         "trainer.precision=32",
         "trainer.max_steps=20",
-        f"data.dir={prepared}",
+        f"data.dir={crumbs}",
         f"run.dir={folder}",
     ).expect()
     return folder

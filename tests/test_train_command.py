@@ -25,8 +25,13 @@ TINY = (
 )
 
 
-def train(prepared: Path, folder: Path, *words: str) -> Outcome:
-    return run("xlm-train", *TINY, f"data.dir={prepared}", f"run.dir={folder}", *words)
+def train(data: Path, folder: Path, *words: str) -> Outcome:
+    return run("xlm-train", *TINY, f"data.dir={data}", f"run.dir={folder}", *words)
+
+
+@pytest.fixture(scope="module")
+def crumbs(prepared: Path) -> Path:
+    return crumbs_of(prepared)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -39,10 +44,10 @@ def losses(folder: Path) -> dict[int, str]:
 
 
 @pytest.fixture(scope="module")
-def finished(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+def finished(crumbs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
     """A run to its end, with its outcome."""
     folder = tmp_path_factory.mktemp("runs") / "finished"
-    return folder, train(prepared, folder).expect()
+    return folder, train(crumbs, folder).expect()
 
 
 def test_a_run_leaves_what_the_contract_promises(finished: tuple[Path, Outcome]) -> None:
@@ -64,8 +69,7 @@ def test_a_run_leaves_what_the_contract_promises(finished: tuple[Path, Outcome])
                 math.exp(figures["nll_nats"] / figures["tokens"])
             )
         assert summary[split]["mean"]["perplexity"] > 1
-    assert set(summary["limit"]) == {"de", "en"}
-    assert summary["limit"]["de"]["perplexity"] < summary["valid"]["de"]["perplexity"]
+    assert "limit" not in summary  # nobody knows the entropy of this text
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["trainer"]["max_steps"] == STEPS
     assert f"trainer.max_steps={STEPS}" in yaml.safe_load((folder / "overrides.yaml").read_text())
@@ -73,6 +77,13 @@ def test_a_run_leaves_what_the_contract_promises(finished: tuple[Path, Outcome])
     assert provenance["command"][0] == "xlm-train"
     assert provenance["precision"] == {"asked": "auto", "used": summary["precision"]}
     assert provenance["packages"]["torch"].startswith(torch.__version__.split("+")[0])
+
+
+def test_a_corpus_of_known_entropy_shows_its_limit(prepared: Path, tmp_path: Path) -> None:
+    summary = train(prepared, tmp_path / "run", "trainer.max_steps=5").expect().result
+    assert set(summary["limit"]) == {"de", "en"}
+    assert 1 < summary["limit"]["de"]["perplexity"] < summary["valid"]["de"]["perplexity"]
+    assert set(summary["grammatical"]) == {"de", "en"}
 
 
 def test_metrics_and_samples(finished: tuple[Path, Outcome]) -> None:
@@ -85,8 +96,8 @@ def test_metrics_and_samples(finished: tuple[Path, Outcome]) -> None:
     assert samples.count("**de**") == samples.count("**en**") == 4
 
 
-def test_a_terminal_shows_bars_for_training_and_scoring(prepared: Path, tmp_path: Path) -> None:
-    words = (*TINY, f"data.dir={crumbs_of(prepared)}", f"run.dir={tmp_path / 'run'}")
+def test_a_terminal_shows_bars_for_training_and_scoring(crumbs: Path, tmp_path: Path) -> None:
+    words = (*TINY, f"data.dir={crumbs}", f"run.dir={tmp_path / 'run'}")
     quick = ("callbacks.progress_seconds=0.01", "trainer.max_time=00:00:10:00")
     shown = run_on_a_terminal("xlm-train", *words, *quick).expect().stderr
     assert re.search(rf"training: 100%\|.*\| {STEPS}/{STEPS} \[", shown)
@@ -103,23 +114,23 @@ def test_the_checkpoint_holds_plain_containers_only(finished: tuple[Path, Outcom
 
 
 def test_the_same_seed_gives_the_same_weights(
-    prepared: Path, finished: tuple[Path, Outcome], tmp_path: Path
+    crumbs: Path, finished: tuple[Path, Outcome], tmp_path: Path
 ) -> None:
     _, first = finished
-    again = train(prepared, tmp_path / "again", "data.workers=1").expect()
+    again = train(crumbs, tmp_path / "again", "data.workers=1").expect()
     assert again.result["weights_sha256"] == first.result["weights_sha256"]
-    other = train(prepared, tmp_path / "other", "seed=1").expect()
+    other = train(crumbs, tmp_path / "other", "seed=1").expect()
     assert other.result["weights_sha256"] != first.result["weights_sha256"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_run_and_resume_changes_nothing(
-    prepared: Path, finished: tuple[Path, Outcome], tmp_path: Path, number: signal.Signals
+    crumbs: Path, finished: tuple[Path, Outcome], tmp_path: Path, number: signal.Signals
 ) -> None:
     """Stopped in the middle, taken up again: weights, losses and text as without the stop."""
     whole_folder, whole = finished
     folder = tmp_path / "stopped"
-    words = (*TINY, f"data.dir={prepared}", f"run.dir={folder}")
+    words = (*TINY, f"data.dir={crumbs}", f"run.dir={folder}")
     metrics = folder / "metrics.csv"
     stopped = run_and_signal(
         "xlm-train",
@@ -140,61 +151,59 @@ def test_a_signal_ends_the_run_and_resume_changes_nothing(
     assert (folder / "samples.md").read_text() == (whole_folder / "samples.md").read_text()
 
 
-def test_accumulation_averages_whole_steps(prepared: Path, tmp_path: Path) -> None:
+def test_accumulation_averages_whole_steps(crumbs: Path, tmp_path: Path) -> None:
     """An interrupted accumulation would lose gradients: the checkpoint stands between steps."""
     words = ("trainer.accumulate_grad_batches=2", "trainer.max_steps=10")
-    whole = train(prepared, tmp_path / "whole", *words).expect().result
+    whole = train(crumbs, tmp_path / "whole", *words).expect().result
     assert whole["tokens_seen"] == 10 * 2 * 4 * 32
-    half = (
-        train(prepared, tmp_path / "half", *words, "trainer.max_time=00:00:00:00").expect(0).result
-    )
+    half = train(crumbs, tmp_path / "half", *words, "trainer.max_time=00:00:00:00").expect(0).result
     assert half["steps"] < 10
-    resumed = train(prepared, tmp_path / "half", *words).expect().result
+    resumed = train(crumbs, tmp_path / "half", *words).expect().result
     assert resumed["weights_sha256"] == whole["weights_sha256"]
 
 
-def test_an_existing_run_is_not_overwritten(prepared: Path, finished: tuple[Path, Outcome]) -> None:
+def test_an_existing_run_is_not_overwritten(crumbs: Path, finished: tuple[Path, Outcome]) -> None:
     folder, _ = finished
-    refused = train(prepared, folder, "resume=never").expect(2)
+    refused = train(crumbs, folder, "resume=never").expect(2)
     assert "run.dir" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
-def test_another_seed_cannot_continue_a_run(prepared: Path, finished: tuple[Path, Outcome]) -> None:
+def test_another_seed_cannot_continue_a_run(crumbs: Path, finished: tuple[Path, Outcome]) -> None:
     folder, _ = finished
-    refused = train(prepared, folder, "seed=5", "trainer.max_steps=60").expect(2)
+    refused = train(crumbs, folder, "seed=5", "trainer.max_steps=60").expect(2)
     assert "seed" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
 def test_a_truncated_checkpoint_is_named(
-    prepared: Path, finished: tuple[Path, Outcome], tmp_path: Path
+    crumbs: Path, finished: tuple[Path, Outcome], tmp_path: Path
 ) -> None:
     folder, _ = finished
     broken = tmp_path / "broken.ckpt"
     broken.write_bytes((folder / "checkpoints" / "last.ckpt").read_bytes()[:5000])
     for words in ([f"resume={broken}"], [f"model.init_from={broken}"]):
-        refused = train(prepared, tmp_path / "new", *words).expect(2)
+        refused = train(crumbs, tmp_path / "new", *words).expect(2)
         assert str(broken) in refused.stderr
         assert "Traceback" not in refused.stderr
 
 
 def test_warm_start_takes_the_weights_and_nothing_else(
-    prepared: Path, finished: tuple[Path, Outcome], tmp_path: Path
+    crumbs: Path, finished: tuple[Path, Outcome], tmp_path: Path
 ) -> None:
     folder, _ = finished
     warm = train(
-        prepared, tmp_path / "warm", f"model.init_from={folder}", "trainer.max_steps=10"
+        crumbs, tmp_path / "warm", f"model.init_from={folder}", "trainer.max_steps=10"
     ).expect()
     assert warm.result["steps"] == 10
     assert losses(tmp_path / "warm")[1] < losses(folder)[1]
-    refused = train(prepared, tmp_path / "x", f"model.init_from={folder}", "model.dim=64").expect(2)
+    refused = train(crumbs, tmp_path / "x", f"model.init_from={folder}", "model.dim=64").expect(2)
     assert "dim 64 / 32" in refused.stderr
 
 
-def test_loggers_write_real_files(prepared: Path, tmp_path: Path) -> None:
+def test_loggers_write_real_files(crumbs: Path, tmp_path: Path) -> None:
     folder = tmp_path / "logged"
-    train(prepared, folder, "logger=[wandb,tensorboard]", "trainer.max_steps=10").expect()
+    train(crumbs, folder, "logger=[wandb,tensorboard]", "trainer.max_steps=10").expect()
     assert list((folder / "wandb").glob("offline-run-*/run-*.wandb"))
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -206,10 +215,10 @@ def test_loggers_write_real_files(prepared: Path, tmp_path: Path) -> None:
     assert logged == pytest.approx(written, rel=1e-6)
 
 
-def test_overfitting_one_batch(prepared: Path, tmp_path: Path) -> None:
+def test_overfitting_one_batch(crumbs: Path, tmp_path: Path) -> None:
     folder = tmp_path / "overfit"
     train(
-        prepared,
+        crumbs,
         folder,
         "debug=overfit",
         "model.dim=64",
@@ -223,9 +232,9 @@ def test_overfitting_one_batch(prepared: Path, tmp_path: Path) -> None:
     assert float(curve[250]) < 0.05
 
 
-def test_two_processes_share_one_folder(prepared: Path, tmp_path: Path) -> None:
+def test_two_processes_share_one_folder(crumbs: Path, tmp_path: Path) -> None:
     folder = tmp_path / "ddp"
-    outcome = train(prepared, folder, "trainer=ddp_cpu", "trainer.max_steps=10").expect()
+    outcome = train(crumbs, folder, "trainer=ddp_cpu", "trainer.max_steps=10").expect()
     assert outcome.result["world_size"] == 2
     assert outcome.result["tokens_seen"] == 10 * 2 * 4 * 32
     assert [path.name for path in tmp_path.iterdir()] == ["ddp"]

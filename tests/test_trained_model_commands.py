@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from commands import run
+from in_process import call
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def trained(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
 @pytest.mark.parametrize("split", ["valid", "test"])
 def test_evaluation_repeats_the_summary(trained: tuple[Path, dict], split: str) -> None:
     folder, summary = trained
-    result = run("xlm-evaluate", f"checkpoint={folder}", f"split={split}").expect().result
+    result = call("xlm-evaluate", f"checkpoint={folder}", f"split={split}").expect().result
     for language in ("de", "en"):
         for name, value in summary[split][language].items():
             assert result[language][name] == pytest.approx(value, rel=1e-5)
@@ -40,7 +41,7 @@ def test_the_definition_of_the_original_scores_one_token_less_a_block(
     trained: tuple[Path, dict],
 ) -> None:
     folder, summary = trained
-    result = run("xlm-evaluate", f"checkpoint={folder}", "definition=xlm").expect().result
+    result = call("xlm-evaluate", f"checkpoint={folder}", "definition=xlm").expect().result
     blocks = math.ceil(summary["valid"]["de"]["tokens"] / 32)  # experiment=debug: 32 tokens
     assert result["de"]["tokens"] == blocks * 31
     assert result["de"]["perplexity"] > summary["valid"]["de"]["perplexity"]  # less context
@@ -48,7 +49,7 @@ def test_the_definition_of_the_original_scores_one_token_less_a_block(
 
 def test_batch_size_does_not_change_the_score(trained: tuple[Path, dict]) -> None:
     folder, summary = trained
-    result = run("xlm-evaluate", f"checkpoint={folder}", "batch_size=3").expect().result
+    result = call("xlm-evaluate", f"checkpoint={folder}", "batch_size=3").expect().result
     expected = summary["valid"]["de"]["nll_nats"]
     assert result["de"]["nll_nats"] == pytest.approx(expected, rel=1e-5)
     assert result["de"]["tokens"] == summary["valid"]["de"]["tokens"]
@@ -59,7 +60,7 @@ def test_lines_are_scored_one_by_one(trained: tuple[Path, dict], tmp_path: Path)
     file = tmp_path / "lines.txt"
     file.write_text("The old teacher saw a house.\n\u2028strange\n\nThe old teacher saw a house.\n")
     words = (f"checkpoint={folder}", "language=en")
-    result = run("xlm-evaluate", *words, f"text_file={file}").expect().result
+    result = call("xlm-evaluate", *words, f"text_file={file}").expect().result
     assert len(result["lines"]) == 4  # U+2028 is no line break
     first, last = result["lines"][0], result["lines"][3]
     assert first["nll_nats"] == pytest.approx(last["nll_nats"])
@@ -67,20 +68,20 @@ def test_lines_are_scored_one_by_one(trained: tuple[Path, dict], tmp_path: Path)
     total = sum(line["nll_nats"] for line in result["lines"])
     assert result["en"]["nll_nats"] == pytest.approx(total)
     assert 0 < result["en"]["accuracy"] < 1
-    alone = run("xlm-evaluate", *words, "text=The old teacher saw a house.").expect().result
+    alone = call("xlm-evaluate", *words, "text=The old teacher saw a house.").expect().result
     assert alone["lines"][0]["nll_nats"] == pytest.approx(first["nll_nats"], rel=1e-5)
 
 
 def test_generation(trained: tuple[Path, dict]) -> None:
     folder, _ = trained
     words = (f"checkpoint={folder}", "prompt=The old", "num_samples=8", "max_new_tokens=60")
-    first = run("xlm-generate", *words, "language=en", "seed=4").expect().result
+    first = call("xlm-generate", *words, "language=en", "seed=4").expect().result
     assert len(first["texts"]) == 8
     assert all(text.startswith("The old") for text in first["texts"])
     assert first["tokens_per_second"] > 0
-    again = run("xlm-generate", *words, "language=en", "seed=4").expect().result
+    again = call("xlm-generate", *words, "language=en", "seed=4").expect().result
     assert again["texts"] == first["texts"]
-    german = run("xlm-generate", *words, "language=de", "seed=4").expect().result
+    german = call("xlm-generate", *words, "language=de", "seed=4").expect().result
     assert german["texts"] != first["texts"]
 
 
@@ -98,7 +99,7 @@ def test_mistakes_are_told_in_a_line(
 ) -> None:
     folder, _ = trained
     filled = [word.format(empty=tmp_path) for word in words]
-    refused = run(command, f"checkpoint={folder}", *filled).expect(2)
+    refused = call(command, f"checkpoint={folder}", *filled).expect(2)
     assert named in refused.stderr
     assert "Traceback" not in refused.stderr
     assert len(refused.stderr.strip().splitlines()) <= 2
