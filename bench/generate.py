@@ -25,7 +25,7 @@ import torch
 from xlm_lightning.generation import generate_batch, lay_out_for_decoding
 from xlm_lightning.machine import keep_freed_memory
 from xlm_lightning.model import XLM
-from xlm_lightning.tensor_names import to_original
+from xlm_lightning.tensor_names import to_transformers
 
 SHAPE = {"vocab_size": 8192, "layers": 4, "dim": 256, "heads": 8}
 PROMPT, NEW = 16, 128
@@ -46,11 +46,7 @@ def in_transformers(model: XLM) -> Any:
         lang_id=0,
     )
     peer = XLMWithLMHeadModel(config)
-    tensors = {
-        name if name.startswith("pred_layer.") else f"transformer.{name}": tensor
-        for name, tensor in to_original(model).items()
-    }
-    missing, unexpected = peer.load_state_dict(tensors, strict=False)
+    missing, unexpected = peer.load_state_dict(to_transformers(model), strict=False)
     assert missing == ["pred_layer.proj.weight"], missing  # the embeddings, tied
     assert not unexpected, unexpected
     peer.generation_config.eos_token_id = None

@@ -1,11 +1,11 @@
-"""The sample recipe with objective=mlm, against the best guess that knows how frequent words are.
+"""A masked model of the sample corpus, against the best guess that knows how frequent tokens are.
 
     python bench/masked.py [word for xlm-train ...]
 
-Runs `xlm-train objective=mlm` (minutes; the sample corpus is prepared where it is missing) and
-prints for each language of valid the perplexity of hidden tokens beside that of always giving each
-token its share in the text, as one JSON object a line: `ratio` > 1 says how many times lower the
-model's is. The seconds of training, validations included, stand beside it.
+Runs `xlm-train experiment=sample_mlm` (minutes; the sample corpus is prepared where it is missing)
+and prints for each language of valid the perplexity of hidden tokens beside that of always giving
+each token its share in the text, as one JSON object a line: `ratio` > 1 says how many times lower
+the model's is. The seconds of training, validations included, stand beside it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def unigram_perplexity(folder: Path, language: str) -> float:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        words = ["objective=mlm", f"run.dir={folder}/run", *sys.argv[1:]]
+        words = ["experiment=sample_mlm", f"run.dir={folder}/run", *sys.argv[1:]]
         done = subprocess.run(
             [sys.executable, "-c", TRAIN, *words], stdout=subprocess.PIPE, text=True, check=True
         )

@@ -13,11 +13,11 @@ import torch
 from commands import run
 from crumbs import crumbs_of
 from in_process import call
+from test_model import in_transformers
 from torch import Tensor
 
 from xlm_lightning.model import XLM
 from xlm_lightning.objectives import predictions
-from xlm_lightning.tensor_names import to_original
 
 TINY = (
     "experiment=debug",
@@ -38,29 +38,6 @@ def model() -> XLM:
     return XLM(vocab_size=80, num_languages=2, layers=2, dim=16, heads=2, max_positions=64).eval()
 
 
-def peer_of(model: XLM) -> Any:
-    """transformers' model with the same weights, seeing both sides."""
-    transformers = pytest.importorskip("transformers")
-    config = transformers.XLMConfig(
-        vocab_size=80,
-        emb_dim=16,
-        n_layers=2,
-        n_heads=2,
-        n_langs=2,
-        max_position_embeddings=64,
-        causal=False,
-        layer_norm_eps=1e-12,
-    )
-    peer = transformers.XLMWithLMHeadModel(config)
-    state = {
-        name if name.startswith("pred_layer.") else f"transformer.{name}": tensor
-        for name, tensor in to_original(model).items()
-    }
-    missing, unexpected = peer.load_state_dict(state, strict=False)
-    assert (set(missing), unexpected) <= ({"pred_layer.proj.weight"}, [])
-    return peer.eval()
-
-
 def scores(model: XLM, batch: dict[str, Any]) -> Tensor:
     hidden, _ = predictions(model, batch)
     return model.logits(hidden).log_softmax(-1)
@@ -71,7 +48,9 @@ def test_masked_predictions_are_those_of_transformers(model: XLM) -> None:
     tokens, places = torch.randint(14, 80, (3, 20)), torch.tensor([3, 4, 25, 59])
     batch = {"tokens": tokens, "places": places, "targets": places, "language": 1}
     ours = scores(model, {**batch, "objective": "mlm"})
-    theirs = peer_of(model)(tokens, langs=torch.ones_like(tokens)).logits.log_softmax(-1)
+    theirs = in_transformers(model, causal=False)(
+        tokens, langs=torch.ones_like(tokens)
+    ).logits.log_softmax(-1)
     assert (ours - theirs.flatten(0, 1)[places]).abs().max() < 1e-5
 
 
@@ -93,7 +72,9 @@ def test_pairs_with_padding_are_those_of_transformers(model: XLM) -> None:
         "objective": "tlm",
     }
     ours = scores(model, batch)
-    out = peer_of(model)(tokens, langs=languages, position_ids=positions, lengths=lengths)
+    out = in_transformers(model, causal=False)(
+        tokens, langs=languages, position_ids=positions, lengths=lengths
+    )
     theirs = out.logits.log_softmax(-1).flatten(0, 1)[places]
     assert (ours - theirs).abs().max() < 1e-5
     model.layers[0].attention.method = "strips"  # the path of training on a CPU

@@ -14,10 +14,10 @@ from pytorch_lightning.loggers import Logger
 
 from xlm_lightning import schema
 from xlm_lightning.callbacks.figures import TrainingFigures
-from xlm_lightning.callbacks.fillings import Fillings
+from xlm_lightning.callbacks.fillings import FilledGaps
 from xlm_lightning.callbacks.last_checkpoint import LastCheckpoint
 from xlm_lightning.callbacks.progress import Progress
-from xlm_lightning.callbacks.samples import Samples
+from xlm_lightning.callbacks.samples import OwnText, Samples
 from xlm_lightning.callbacks.stop_signals import StopSignals
 from xlm_lightning.checkpoint import AtomicCheckpointIO
 from xlm_lightning.data import StreamingDataModule
@@ -27,7 +27,7 @@ from xlm_lightning.model import XLM
 from xlm_lightning.pretrained import load_model
 from xlm_lightning.run_folder import RunFolder
 from xlm_lightning.streaming.masking import Masking
-from xlm_lightning.streaming.turns import CLM, MLM, TLM
+from xlm_lightning.streaming.turns import CLM
 from xlm_lightning.task import MONITOR, LanguageModeling
 from xlm_lightning.text.pipeline import TextPipeline
 from xlm_lightning.text.vocabulary import FIRST_WORD_ID, Vocabulary
@@ -44,7 +44,7 @@ def build_data(config: schema.Train) -> StreamingDataModule:
         workers=data.workers,
         seed=config.seed,
         slots_per_step=_world_size(trainer) * trainer.accumulate_grad_batches,
-        objectives=_weight_curves(config.objective),
+        objectives=config.objective.curves(),
         masking=_masking(config.objective.masking, Path(data.dir)),
         pair_tokens=data.pair_tokens,
         pair_max_length=data.pair_max_length,
@@ -52,16 +52,6 @@ def build_data(config: schema.Train) -> StreamingDataModule:
         max_valid_tokens=data.max_valid_tokens,
         overfit_slots=data.overfit_slots,
     )
-
-
-def _weight_curves(options: schema.Objective) -> dict[str, list[tuple[int, float]]]:
-    """Objective -> its weights over the steps, for those that ever have one."""
-    curves = {
-        CLM: schema.weight_curve(options.clm),
-        MLM: schema.weight_curve(options.mlm),
-        TLM: schema.weight_curve(options.tlm),
-    }
-    return {name: curve for name, curve in curves.items() if any(weight for _, weight in curve)}
 
 
 def _masking(options: schema.Masking, folder: Path) -> Masking:
@@ -146,16 +136,27 @@ def build_callbacks(
         every_n_steps=config.checkpoint.every_n_steps,
         keep=config.checkpoint.keep_last,
     )
-    samples: Callback = (
-        Samples(run.samples, pipelines, seed=config.seed, **asdict(options.samples))
-        if CLM in data.turns.objectives
-        else Fillings(run.samples, pipelines, data.evaluation_shards("valid"))
-    )
     progress = Progress(figures, options.progress_seconds, timer)
-    optional = [_early_stopping(options), timer]
+    samples = _samples(config, run, pipelines, data)
+    optional = [_early_stopping(options), timer, samples]
     present = [callback for callback in optional if callback is not None]
-    in_order: list[Callback] = [figures, signals, *present, samples, progress, best, last]
+    in_order: list[Callback] = [figures, signals, *present, progress, best, last]
     return RunCallbacks(in_order, figures, signals, best, last)
+
+
+def _samples(
+    config: schema.Train,
+    run: RunFolder,
+    pipelines: Mapping[str, TextPipeline],
+    data: StreamingDataModule,
+) -> Samples | None:
+    """A causal model writes, a masked one fills gaps."""
+    options = config.callbacks.samples
+    if options.new_tokens == 0:
+        return None
+    if CLM in data.turns.objectives:
+        return Samples(run.samples, OwnText(pipelines, seed=config.seed, **asdict(options)))
+    return Samples(run.samples, FilledGaps(pipelines, data.evaluation_shards("valid")))
 
 
 def _early_stopping(options: schema.Callbacks) -> EarlyStopping | None:

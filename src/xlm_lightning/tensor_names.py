@@ -81,6 +81,14 @@ def to_original(model: XLM) -> dict[str, Tensor]:
     return tensors
 
 
+def to_transformers(model: XLM) -> dict[str, Tensor]:
+    """Return the weights under transformers' names, a tied output layer left out."""
+    return {
+        name if name.startswith("pred_layer.") else f"transformer.{name}": tensor
+        for name, tensor in to_original(model).items()
+    }
+
+
 def load_original(model: XLM, tensors: Mapping[str, Tensor], source: str) -> None:
     """Give `model` the tensors under the original's names; it may be on the meta device.
 

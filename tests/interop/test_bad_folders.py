@@ -10,7 +10,7 @@ import pytest
 import torch
 from building import Exported, copy_of, edit_json, edit_tensors
 from in_process import call
-from original_files import write_original
+from original_files import original_content, write_original
 from safetensors.torch import load_file
 
 
@@ -187,7 +187,7 @@ def test_a_language_without_rules_is_named(exported: Exported, tmp_path: Path) -
 def test_no_pickle_of_the_original_is_run(exported: Exported, tmp_path: Path) -> None:
     touched = tmp_path / "touched"
     path = write_original(exported, tmp_path / "original")
-    content = torch.load(path, weights_only=False)
+    content = original_content(exported)
     content["params"]["more"] = Payload(touched)
     torch.save(content, path)
     assert str(path) in refusal(path)

@@ -1,15 +1,12 @@
-"""A masked model's text at every validation: hidden words, filled in. Kept in `samples.md`."""
+"""What a masked model shows of itself: hidden words of the valid text, filled in."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
 
-from xlm_lightning.callbacks.samples import append_section, drop_later_sections
 from xlm_lightning.objectives import predictions
 from xlm_lightning.streaming.masked_evaluation import MaskedBatch, MaskedEvaluationBatches
 from xlm_lightning.streaming.shards import TokenShards
@@ -17,32 +14,21 @@ from xlm_lightning.task import LanguageModeling
 from xlm_lightning.text.pipeline import TextPipeline
 
 
-class Fillings(Callback):
-    """Appends a block of the valid text per language, as it is and as the model fills its gaps."""
+@dataclass(frozen=True)
+class FilledGaps:
+    """The first block of each language, as it is and as the model fills its gaps."""
 
-    def __init__(
-        self, path: Path, pipelines: Mapping[str, TextPipeline], shards: TokenShards
-    ) -> None:
-        """`pipelines` in the order of the language ids."""
-        self.path = path
-        self.pipelines = pipelines
-        self.shards = shards
+    pipelines: Mapping[str, TextPipeline]  # in the order of the language ids
+    shards: TokenShards  # of the valid split
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.is_global_zero:
-            drop_later_sections(self.path, trainer.global_step)
-
-    def on_validation_end(  # type: ignore[override]
-        self, trainer: pl.Trainer, pl_module: LanguageModeling
-    ) -> None:
-        if trainer.is_global_zero and trainer.state.fn == "fit":
-            lines = []
-            # The first block of a language is a batch of its own when one block makes a batch.
-            blocks = MaskedEvaluationBatches(self.shards, 1, self.shards.stream_length)
-            for batch in map(blocks.__getitem__, range(len(blocks))):
-                language, pipeline = list(self.pipelines.items())[batch["language"]]
-                lines += _filled(pl_module, batch, language, pipeline)
-            append_section(self.path, trainer.global_step, lines)
+    def __call__(self, task: LanguageModeling, step: int) -> list[str]:
+        """Two paragraphs a language."""
+        blocks = MaskedEvaluationBatches(self.shards, 1, max_tokens=self.shards.stream_length)
+        paragraphs = []
+        for batch in map(blocks.__getitem__, range(len(blocks))):
+            language, pipeline = list(self.pipelines.items())[batch["language"]]
+            paragraphs += _filled(task, batch, language, pipeline)
+        return paragraphs
 
 
 @torch.inference_mode()
@@ -55,13 +41,9 @@ def _filled(
     hidden, _ = predictions(task.model, {**batch, **on_device})
     guesses = task.model.logits(hidden).argmax(1).cpu()
     right = int((guesses == targets).sum())
-    texts = [
+    text, filled = (
         pipeline.decode(tokens.flatten().scatter(0, places, words).tolist())
         for words in (targets, guesses)
-    ]
-    return [
-        f"**{language}** {texts[0]}",
-        "",
-        f"**{language}, {right} of {len(places)} hidden tokens found** {texts[1]}",
-        "",
-    ]
+    )
+    found = f"{right} of {len(places)} hidden tokens found"
+    return [f"**{language}** {text}", f"**{language}, {found}** {filled}"]

@@ -1,9 +1,10 @@
-"""Text of the model's own in every language at every validation, kept in `samples.md`."""
+"""Text in every language at every validation, kept in `samples.md`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -15,44 +16,54 @@ from xlm_lightning.generation import generate
 from xlm_lightning.task import LanguageModeling, mix
 from xlm_lightning.text.pipeline import TextPipeline
 
+Write = Callable[[LanguageModeling, int], list[str]]  # (task, step) -> paragraphs
 _HEADING = re.compile(r"^## step ([\d,]+)$", re.MULTILINE)
 
 
 class Samples(Callback):
-    """Appends one text per language; seeded by the step, so a resumed run writes the same."""
+    """Appends what `write` makes of the model; a resumed run leaves the file of a straight one."""
 
-    def __init__(
-        self,
-        path: Path,
-        pipelines: Mapping[str, TextPipeline],
-        *,
-        new_tokens: int,
-        temperature: float,
-        top_k: int,
-        seed: int,
-    ) -> None:
-        """`pipelines` in the order of the language ids; `top_k` 0 draws from all words."""
+    def __init__(self, path: Path, write: Write) -> None:
         self.path = path
-        self.pipelines = pipelines
-        self.new_tokens = new_tokens
-        self.temperature = temperature
-        self.top_k = top_k
-        self.seed = seed
+        self.write = write
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.is_global_zero:
-            drop_later_sections(self.path, trainer.global_step)
+        """Drop what a killed run wrote after the checkpoint that this one goes on from."""
+        if trainer.is_global_zero and self.path.is_file():
+            text = self.path.read_text(encoding="utf-8")
+            for heading in _HEADING.finditer(text):
+                if int(heading[1].replace(",", "")) > trainer.global_step:
+                    write_text(self.path, text[: heading.start()])
+                    break
 
     def on_validation_end(  # type: ignore[override]
         self, trainer: pl.Trainer, pl_module: LanguageModeling
     ) -> None:
-        if trainer.is_global_zero and trainer.state.fn == "fit" and self.new_tokens:
-            step, lines = trainer.global_step, []
-            for index, (language, pipeline) in enumerate(self.pipelines.items()):
-                lines += [f"**{language}** {self._sample(pl_module, index, pipeline, step)}", ""]
-            append_section(self.path, step, lines)
+        if trainer.is_global_zero and trainer.state.fn == "fit":
+            step = trainer.global_step
+            paragraphs = [f"## step {step:,}", *self.write(pl_module, step)]
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write("".join(f"{paragraph}\n\n" for paragraph in paragraphs))
 
-    def _sample(self, task: LanguageModeling, index: int, pipeline: TextPipeline, step: int) -> str:
+
+@dataclass(frozen=True)
+class OwnText:
+    """A causal model's own text, one a language; seeded by the step."""
+
+    pipelines: Mapping[str, TextPipeline]  # in the order of the language ids
+    new_tokens: int
+    temperature: float
+    top_k: int  # 0: draw from all words
+    seed: int
+
+    def __call__(self, task: LanguageModeling, step: int) -> list[str]:
+        """One paragraph a language."""
+        return [
+            f"**{language}** {self._text(task, index, pipeline, step)}"
+            for index, (language, pipeline) in enumerate(self.pipelines.items())
+        ]
+
+    def _text(self, task: LanguageModeling, index: int, pipeline: TextPipeline, step: int) -> str:
         generator = torch.Generator(task.device).manual_seed(mix(self.seed, step))
         (ids,) = generate(
             task.model,
@@ -65,20 +76,3 @@ class Samples(Callback):
             stop_at_eos=False,
         )
         return pipeline.decode(ids)
-
-
-def append_section(path: Path, step: int, lines: Sequence[str]) -> None:
-    """Add what was written at `step` to `samples.md`."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write("\n".join([f"## step {step:,}", "", *lines]) + "\n")
-
-
-def drop_later_sections(path: Path, step: int) -> None:
-    """Drop what a killed run wrote after the checkpoint of `step`, from which another goes on."""
-    if not path.is_file():
-        return
-    text = path.read_text(encoding="utf-8")
-    for heading in _HEADING.finditer(text):
-        if int(heading[1].replace(",", "")) > step:
-            write_text(path, text[: heading.start()])
-            return

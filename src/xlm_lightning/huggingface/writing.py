@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from xlm_lightning.huggingface.card import model_card
 from xlm_lightning.huggingface.config import model_config, tokenizer_config
 from xlm_lightning.huggingface.vocabulary import merges_text, to_vocab_json
-from xlm_lightning.tensor_names import to_original
+from xlm_lightning.tensor_names import to_transformers
 from xlm_lightning.text.bpe import CONTINUED
 from xlm_lightning.text.text_model import TextModel
 from xlm_lightning.text.vocabulary import FIRST_WORD_ID, Vocabulary
@@ -23,18 +23,15 @@ from xlm_lightning.trained import TrainedModel
 
 PARITY_SHAPE = (4, 16)  # rows, tokens
 PARITY_LINE_WORDS = 16
-_HEAD = "pred_layer."
 
 
 def write_folder(trained: TrainedModel, folder: Path) -> list[str]:
     """Write all files into the empty `folder`; return their names."""
     text_model = trained.load_text_model()
     vocabulary = text_model.vocabulary
-    tensors = {
-        name if name.startswith(_HEAD) else f"transformer.{name}": tensor
-        for name, tensor in to_original(trained.model).items()
-    }
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        to_transformers(trained.model), folder / "model.safetensors", metadata={"format": "pt"}
+    )
     _write_json(folder / "config.json", model_config(trained, text_model))
     lowercase = text_model.lowercase_and_remove_accent
     _write_json(folder / "tokenizer_config.json", tokenizer_config(trained, lowercase))

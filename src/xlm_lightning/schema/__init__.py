@@ -4,7 +4,8 @@ in `conf/` and nowhere else, so no field has a default here.
 Ranges stand in the annotations; rules between keys in `conflicts`. `compose.py` applies both.
 """
 
-from xlm_lightning.schema.kinds import PRECISIONS, weight_curve
+from xlm_lightning.schema.kinds import PRECISIONS
+from xlm_lightning.schema.objective import Masking, Objective
 from xlm_lightning.schema.prepare import (
     CORPORA,
     Bpe,
@@ -22,9 +23,7 @@ from xlm_lightning.schema.train import (
     Checkpoint,
     Data,
     Logger,
-    Masking,
     Model,
-    Objective,
     Optimizer,
     Run,
     Samples,
@@ -67,5 +66,4 @@ __all__ = [
     "Trainer",
     "Wandb",
     "WikipediaCorpus",
-    "weight_curve",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Annotated, Any
 
 from xlm_lightning.legality import (
@@ -28,9 +27,8 @@ from xlm_lightning.schema.kinds import (
     Positive,
     Precision,
     Seed,
-    Weight,
-    weight_curve,
 )
+from xlm_lightning.schema.objective import Objective
 
 
 @dataclass
@@ -81,52 +79,6 @@ class Model:
     activation: Annotated[str, OneOf("gelu", "relu")]
     language_embeddings: bool
     tied_output: bool
-
-
-@dataclass
-class Masking:
-    """What mlm and tlm hide from the model and ask for."""
-
-    share: Annotated[float, Above(0), Below(1)]  # of all tokens
-    masked: Annotated[float, AtLeast(0), AtMost(1)]  # of these, seen as the mask
-    random: Annotated[float, AtLeast(0), AtMost(1)]  # seen as any token; the rest as they are
-    frequency_alpha: Annotated[float, AtLeast(0)]  # 0: all tokens alike; else p ~ count^-alpha
-
-
-@dataclass
-class Objective:
-    """What is predicted: weights of the losses of the objectives, which take turns step by step."""
-
-    clm: Weight  # every token from those before it
-    mlm: Weight  # hidden tokens from those on both sides
-    tlm: Weight  # hidden tokens of a sentence and its translation, from both
-    context_size: Count  # clm: so many predictions at a block's beginning are not scored
-    masking: Masking
-
-    def conflicts(self, stream_length: int, max_steps: int) -> Iterator[Conflict]:
-        """Yield what no single key shows to be wrong."""
-        if self.context_size > stream_length - 2:
-            yield (
-                f"objective.context_size={self.context_size}",
-                f"leaves nothing to score of data.stream_length={stream_length}",
-            )
-        if self.masking.masked + self.masking.random > 1:
-            yield (
-                f"objective.masking.random={self.masking.random}",
-                f"makes more than 1 with objective.masking.masked={self.masking.masked}",
-            )
-        if (idle := self._idle_step(max_steps)) is not None:
-            words = f"objective.clm={self.clm}, mlm={self.mlm}, tlm={self.tlm}"
-            yield words, f"at step {idle} all weights are 0; give one of them a weight"
-
-    def _idle_step(self, max_steps: int) -> int | None:
-        """The first step without an objective; between two points a sum of lines above 0 is so."""
-        curves = [weight_curve(text) for text in (self.clm, self.mlm, self.tlm)]
-        points = {step for curve in curves for step, _ in curve} | {max_steps - 1}
-        for step in sorted(points):
-            if step < max_steps and not any(_at(curve, step) for curve in curves):
-                return step
-        return None
 
 
 @dataclass
@@ -248,7 +200,7 @@ class Train:
                 f"data.stream_length={data.stream_length}",
                 f"must be at most model.max_positions={model.max_positions}",
             )
-        if self.objective.tlm != "0" and data.pair_max_length + 2 > model.max_positions:
+        if "tlm" in self.objective.curves() and data.pair_max_length + 2 > model.max_positions:
             yield (
                 f"data.pair_max_length={data.pair_max_length}",
                 f"and two </s> must be at most model.max_positions={model.max_positions}",
@@ -270,14 +222,6 @@ class Train:
             )
         yield from self.objective.conflicts(data.stream_length, trainer.max_steps)
         yield from _trainer_conflicts(trainer)
-
-
-def _at(curve: list[tuple[int, float]], step: int) -> float:
-    """The weight at `step`."""
-    for (start, before), (end, after) in pairwise(curve):
-        if start <= step < end:
-            return before + (after - before) * (step - start) / (end - start)
-    return curve[-1][1]
 
 
 def _trainer_conflicts(trainer: Trainer) -> Iterator[Conflict]:
