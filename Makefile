@@ -15,10 +15,10 @@ train: setup ## Prepare the embedded corpus, train on it, evaluate, write sample
 	@$(BIN)/python -c 'import json; print(json.load(open("$(VENV)/summary.json"))["run_dir"])'
 
 test: setup ## Run the test suite (minutes)
-	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: setup ## Run the long tests (an hour at most)
-	@$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup ## Lint, formatting, types: what pre-commit runs
 	@$(BIN)/ruff check .

@@ -5,21 +5,17 @@
 Both models have the same shape, dropout 0.1 / 0.1, the same fused AdamW and the same batch. Ours
 runs as `xlm-train` runs it, with `keep_freed_memory`; the peer once as it comes, with glibc's own
 settings, and once with ours, which speed it up as well. Prints the ratios of medians as one JSON
-object a line, and at the end what Lightning's loop adds to a plain one.
+object a line. What Lightning's loop adds to a step: `bench/loop.py`.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import ctypes
-import io
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,8 +23,6 @@ import torch.nn.functional as F
 
 from xlm_lightning.machine import cpu_has_bf16, keep_freed_memory
 from xlm_lightning.model import XLM
-from xlm_lightning.streaming.loader import SlotBatches
-from xlm_lightning.task import LanguageModeling
 
 SHAPES = {  # layers, dim, vocabulary, batch
     "small": (4, 256, 8192, 16),
@@ -47,7 +41,7 @@ def our_step(layers: int, dim: int, vocab_size: int, tokens: torch.Tensor, bf16:
         optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             loss = model.loss(model(tokens[:, :-1], language), tokens[:, 1:])
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return step
@@ -76,7 +70,7 @@ def their_step(layers: int, dim: int, vocab_size: int, tokens: torch.Tensor, bf1
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             logits = model(tokens, langs=languages).logits
             loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return step
@@ -130,97 +124,17 @@ def compare(name: str, precision: str, rounds: int) -> list[dict[str, Any]]:
     ]
 
 
-def loop_overhead(folder: Path, steps: int = 400) -> dict[str, Any]:
-    """Milliseconds a step of xlm-train's loop over a plain loop: all of its callbacks, its loggers
-    and its data, as `xlm-train` puts them together. The model is tiny, so that the loop shows.
-    """
-    from xlm_lightning import assembly, cli
-    from xlm_lightning.compose import compose
-    from xlm_lightning.loggers import build_loggers
-    from xlm_lightning.overrides import read_words
-    from xlm_lightning.prepare import prepare
-    from xlm_lightning.run_folder import RunFolder, text_options
-    from xlm_lightning.text.text_model import TextModel
-
-    (corpus,) = compose(
-        cli.PREPARE, read_words(cli.PREPARE, ["corpus=sample_tiny", f"out={folder / 'data'}"])
-    )
-    prepare(corpus)
-    words = [
-        "experiment=debug",
-        f"data.dir={folder / 'data'}",
-        "data.batch_size=2",
-        "data.stream_length=16",
-        "model.dim=16",
-        "model.heads=2",
-        "trainer.accelerator=cpu",
-        "trainer.precision=32",
-        f"trainer.max_steps={steps}",
-        f"trainer.val_check_interval={2 * steps}",
-        "trainer.log_every_n_steps=20",
-        f"checkpoint.every_n_steps={steps}",
-    ]
-
-    def lightning(run_folder: Path) -> tuple[float, LanguageModeling, list[dict[str, Any]]]:
-        (config,) = compose(cli.TRAIN, read_words(cli.TRAIN, [*words, f"run.dir={run_folder}"]))
-        data = assembly.build_data(config)
-        task = assembly.build_task(config, assembly.build_model(config.model, data), data)
-        pipelines = TextModel.load(data.folder, **text_options(data.manifest)).pipelines()
-        run = RunFolder(run_folder)
-        callbacks = assembly.build_callbacks(config, run, pipelines)
-        loggers = build_loggers(config.logger, {}, run)
-        trainer = assembly.build_trainer(
-            config.trainer, run.path, loggers=loggers, callbacks=callbacks.all
-        )
-        trainer.fit(task, data)
-        slots = SlotBatches(data.plan, data.train_shards, data.turns, data.masking)
-        batches = [{**slots[i], "tokens": slots[i]["tokens"].long()} for i in range(steps)]
-        return callbacks.figures.seconds, task, batches
-
-    def plain(task: LanguageModeling, batches: list[dict[str, Any]]) -> float:
-        configured: Any = task.configure_optimizers()
-        optimizer, scheduler = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
-        started = time.perf_counter()
-        for batch in batches:
-            loss = task.training_step(batch, 0)["loss"]
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(task.parameters(), 5.0)
-            optimizer.step()
-            scheduler.step()
-        return time.perf_counter() - started
-
-    seconds: list[tuple[float, float]] = []
-    for turn in range(4):
-        with contextlib.redirect_stderr(io.StringIO()):
-            ours_seconds, task, batches = lightning(folder / str(turn))
-        seconds.append((ours_seconds, plain(task, batches)))
-    ours, peer = (1000 * min(column) / steps for column in zip(*seconds, strict=True))
-    return {
-        "name": "train_step loop",
-        "ours": round(ours, 3),
-        "peer": round(peer, 3),
-        "peer_name": "a plain torch loop over the same model and batches",
-        "ratio": round(peer / ours, 3),
-        "unit": "ms/step",
-        "overhead_ms": round(ours - peer, 3),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--shapes", default="small,published", help="empty: the loop only")
+    parser.add_argument("--shapes", default="small,published")
     # without instructions for bf16 a step takes minutes, for both
     parser.add_argument("--precisions", default="bf16,fp32" if cpu_has_bf16() else "fp32")
     arguments = parser.parse_args()
-    for name in filter(None, arguments.shapes.split(",")):
+    for name in arguments.shapes.split(","):
         for precision in arguments.precisions.split(","):
             for result in compare(name, precision, arguments.rounds):
                 print(json.dumps(result), flush=True)
-    keep_freed_memory()
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(loop_overhead(Path(folder))), flush=True)
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def test_a_signal_while_scoring_is_a_stop_like_any_other(prepared: Path, tmp_pat
     assert json.loads((folder / "summary.json").read_text()) == stopped.result
     assert "go on with" in stopped.stderr
     assert "Traceback" not in stopped.stderr
-    finished = run("xlm-train", *words).expect().result
+    finished = call("xlm-train", *words).expect().result
     assert finished["status"] == "finished"
     assert finished["weights_sha256"] == stopped.result["weights_sha256"]
 
@@ -231,7 +231,7 @@ def test_runs_of_different_sweeps_are_different_runs_for_wandb(
     for sweep in ("one", "two"):
         folder = tmp_path / sweep / "0"
         words = (*WORDS, f"data.dir={crumbs}", f"run.dir={folder}", "logger=wandb")
-        run("xlm-train", *words, "trainer.max_steps=5").expect()
+        call("xlm-train", *words, "trainer.max_steps=5").expect()
         (file,) = (folder / "wandb").glob("offline-run-*/run-*.wandb")
         ids.append(file.stem)
     assert ids == ["run-one-0", "run-two-0"]

@@ -1,4 +1,5 @@
-"""xlm-train as users run it: real processes, a tiny model, the tiny sample corpus."""
+"""xlm-train as users run it: a tiny model, the tiny sample corpus; in processes of its own wherever
+signals, terminals or ranks matter."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ import torch
 import yaml
 from commands import Outcome, run, run_and_signal, run_on_a_terminal
 from crumbs import crumbs_of
+from in_process import call
 
 STEPS = 40
 TINY = (
@@ -26,7 +28,7 @@ TINY = (
 
 
 def train(data: Path, folder: Path, *words: str) -> Outcome:
-    return run("xlm-train", *TINY, f"data.dir={data}", f"run.dir={folder}", *words)
+    return call("xlm-train", *TINY, f"data.dir={data}", f"run.dir={folder}", *words)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,8 @@ def losses(folder: Path) -> dict[int, str]:
 def finished(crumbs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
     """A run to its end, with its outcome."""
     folder = tmp_path_factory.mktemp("runs") / "finished"
-    return folder, train(crumbs, folder).expect()
+    words = (*TINY, f"data.dir={crumbs}", f"run.dir={folder}")
+    return folder, run("xlm-train", *words).expect()
 
 
 def test_a_run_leaves_what_the_contract_promises(finished: tuple[Path, Outcome]) -> None:
@@ -234,7 +237,9 @@ def test_overfitting_one_batch(crumbs: Path, tmp_path: Path) -> None:
 
 def test_two_processes_share_one_folder(crumbs: Path, tmp_path: Path) -> None:
     folder = tmp_path / "ddp"
-    outcome = train(crumbs, folder, "trainer=ddp_cpu", "trainer.max_steps=10").expect()
+    words = ("trainer=ddp_cpu", "trainer.max_steps=10")
+    words = (*TINY, f"data.dir={crumbs}", f"run.dir={folder}", *words)
+    outcome = run("xlm-train", *words).expect()
     assert outcome.result["world_size"] == 2
     assert outcome.result["tokens_seen"] == 10 * 2 * 4 * 32
     assert [path.name for path in tmp_path.iterdir()] == ["ddp"]
