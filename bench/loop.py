@@ -26,6 +26,7 @@ from pytorch_lightning.callbacks import Callback
 from xlm_lightning import assembly, cli, schema
 from xlm_lightning.compose import compose
 from xlm_lightning.data import StreamingDataModule
+from xlm_lightning.launch import World
 from xlm_lightning.loggers import build_loggers
 from xlm_lightning.machine import keep_freed_memory
 from xlm_lightning.overrides import read_words
@@ -46,6 +47,7 @@ TINY = (
     "trainer.precision=32",
     "trainer.log_every_n_steps=20",
 )
+ONE = World(devices=1, num_nodes=1, accumulate_grad_batches=1)
 Assembled = tuple[schema.Train, StreamingDataModule, LanguageModeling]
 
 
@@ -89,7 +91,7 @@ def assemble(data_folder: Path, run_folder: Path, steps: int) -> Assembled:
         f"checkpoint.every_n_steps={2 * steps}",
     ]
     (config,) = compose(cli.TRAIN, read_words(cli.TRAIN, words))
-    data = assembly.build_data(config)
+    data = assembly.build_data(config, ONE)
     task = assembly.build_task(config, assembly.build_model(config.model, data), data)
     return config, data, task
 
@@ -101,6 +103,7 @@ def whole_loop(config: schema.Train, data: StreamingDataModule, task: LanguageMo
     callbacks = assembly.build_callbacks(config, run, pipelines, data)
     trainer = assembly.build_trainer(
         config.trainer,
+        ONE,
         run.path,
         loggers=build_loggers(config.logger, {}, run),
         callbacks=[*callbacks.all, clock],

@@ -35,7 +35,7 @@ class Outcome:
 
     def expect(self, code: int = 0) -> Outcome:
         """Return itself; a failure shows what the command said."""
-        assert self.code == code, f"exit {self.code} instead of {code}\n{self.stderr[-3000:]}"
+        assert self.code == code, f"exit {self.code} instead of {code}\n{self.stderr[-9000:]}"
         return self
 
 

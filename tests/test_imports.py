@@ -42,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "cross_entropy": set(),
     "optim": set(),
     "machine": ERRORS,
+    "launch": ERRORS,
     "attention": {"dropout"},
     "cache": set(),
     "model": {"attention", "cache", "dropout", "cross_entropy"},
@@ -63,7 +64,7 @@ ALLOWED: dict[str, set[str]] = {
     "callbacks": {"atomic", "callbacks", "checkpoint", "generation", "task", "text"}
     | {"objectives", "perplexity", "streaming"},
     "closing": RUN | {"data_prep", "perplexity", "streaming"},
-    "assembly": RUN | {"callbacks", "machine", "streaming", "warm_start"},
+    "assembly": RUN | {"callbacks", "launch", "machine", "streaming", "warm_start"},
     "train": RUN | {"assembly", "callbacks", "closing", "loggers", "machine"},
     "evaluate": TRAINED | {"cross_entropy", "manifest", "objectives", "perplexity", "streaming"},
     "generate": TRAINED | {"generation"},

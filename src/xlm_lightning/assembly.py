@@ -21,7 +21,7 @@ from xlm_lightning.callbacks.samples import OwnText, Samples
 from xlm_lightning.callbacks.stop_signals import StopSignals
 from xlm_lightning.checkpoint import AtomicCheckpointIO
 from xlm_lightning.data import StreamingDataModule
-from xlm_lightning.errors import UserError
+from xlm_lightning.launch import World, world_of
 from xlm_lightning.machine import cpu_has_bf16, fastest_precision, require_gpu, uses_gpu
 from xlm_lightning.model import XLM
 from xlm_lightning.pretrained import load_model
@@ -34,8 +34,21 @@ from xlm_lightning.text.vocabulary import FIRST_WORD_ID, Vocabulary
 from xlm_lightning.warm_start import warm_start
 
 
-def build_data(config: schema.Train) -> StreamingDataModule:
-    trainer, data = config.trainer, config.data
+def build_world(config: schema.Train) -> World:
+    """Count the processes before there is a Trainer to ask."""
+    trainer = config.trainer
+    require_gpu("trainer.accelerator", trainer.accelerator)
+    return world_of(
+        devices=trainer.devices,
+        num_nodes=trainer.num_nodes,
+        gpus=torch.cuda.device_count() if uses_gpu(trainer.accelerator) else None,
+        accumulate_grad_batches=trainer.accumulate_grad_batches,
+        slots_per_step=config.data.slots_per_step,
+    )
+
+
+def build_data(config: schema.Train, world: World) -> StreamingDataModule:
+    data = config.data
     return StreamingDataModule(
         Path(data.dir),
         batch_size=data.batch_size,
@@ -43,7 +56,7 @@ def build_data(config: schema.Train) -> StreamingDataModule:
         alpha=data.alpha,
         workers=data.workers,
         seed=config.seed,
-        slots_per_step=_world_size(trainer) * trainer.accumulate_grad_batches,
+        slots_per_step=world.slots_per_step,
         objectives=config.objective.curves(),
         masking=_masking(config.objective.masking, Path(data.dir)),
         pair_tokens=data.pair_tokens,
@@ -57,16 +70,6 @@ def build_data(config: schema.Train) -> StreamingDataModule:
 def _masking(options: schema.Masking, folder: Path) -> Masking:
     counts = Vocabulary.load(folder / "vocab").counts
     return Masking(**asdict(options), counts=[*[0] * FIRST_WORD_ID, *counts])
-
-
-def _world_size(trainer: schema.Trainer) -> int:
-    """Processes of the run, before there is a Trainer to ask."""
-    if isinstance(trainer.devices, list):
-        return len(trainer.devices) * trainer.num_nodes
-    if trainer.devices == "auto":
-        devices = torch.cuda.device_count() if uses_gpu(trainer.accelerator) else 1
-        return max(1, devices) * trainer.num_nodes
-    return int(trainer.devices) * trainer.num_nodes
 
 
 def build_model(options: schema.Model, data: StreamingDataModule) -> XLM:
@@ -185,27 +188,17 @@ def choose_precision(asked: str, accelerator: str) -> str:
     return name
 
 
-def _check_devices(options: schema.Trainer) -> None:
-    """What the schema cannot know: which devices this machine has."""
-    devices = options.devices
-    if not uses_gpu(options.accelerator):
-        if isinstance(devices, list):
-            raise UserError(
-                f"trainer.devices={devices}: there is no GPU here; on a CPU say how many processes"
-            )
-        return
-    count = torch.cuda.device_count()
-    wanted = max(devices) + 1 if isinstance(devices, list) else devices
-    if devices != "auto" and wanted > count:
-        raise UserError(f"trainer.devices={devices}: this machine has {count} GPUs")
-
-
 def build_trainer(
-    options: schema.Trainer, folder: Path, *, loggers: list[Logger], callbacks: list[Callback]
+    options: schema.Trainer,
+    world: World,
+    folder: Path,
+    *,
+    loggers: list[Logger],
+    callbacks: list[Callback],
 ) -> pl.Trainer:
-    require_gpu("trainer.accelerator", options.accelerator)
-    _check_devices(options)
-    arguments = asdict(options)
+    """Make Lightning's Trainer; where it counts micro-batches of a process, we count steps."""
+    arguments = asdict(options) | asdict(world)
+    arguments["val_check_interval"] *= world.accumulate_grad_batches
     del arguments["max_time"]  # a callback, so that the last checkpoint comes after it
     arguments["precision"] = choose_precision(options.precision, options.accelerator)
     return pl.Trainer(

@@ -41,7 +41,7 @@ _CURES = {
     "pair_tokens": "set data.pair_tokens={0}",
     "pair_max_length": "set data.pair_max_length={0}",
     "seed": "set seed={0}",
-    "slots_per_step": "set trainer.accumulate_grad_batches so that devices x accumulation is {0}",
+    "slots_per_step": "set data.slots_per_step={0} and leave trainer.accumulate_grad_batches out",
     "plan_version": "use the version of xlm-lightning that wrote the checkpoint",
     "manifest_sha256": "set data.dir to the folder the run was started with",
     "counts": "use the numpy version that wrote the checkpoint",

@@ -19,6 +19,7 @@ from xlm_lightning.assembly import (
     build_model,
     build_task,
     build_trainer,
+    build_world,
 )
 from xlm_lightning.callbacks.stop_signals import Stopped
 from xlm_lightning.checkpoint import resume_point
@@ -35,13 +36,16 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
     _prepare_process(config)
     run = RunFolder(Path(config.run.dir))
     resume_from = resume_point(config.resume, run)
-    data = build_data(config)
+    world = build_world(config)
+    data = build_data(config, world)
     model = build_model(config.model, data)
     task = build_task(config, model, data)
     pipelines = TextModel.load(data.folder, **text_options(data.manifest)).pipelines()
     callbacks = build_callbacks(config, run, pipelines, data)
     loggers = build_loggers(config.logger, asdict(config), run)
-    trainer = build_trainer(config.trainer, run.path, loggers=loggers, callbacks=callbacks.all)
+    trainer = build_trainer(
+        config.trainer, world, run.path, loggers=loggers, callbacks=callbacks.all
+    )
     if trainer.is_global_zero:
         run.copy_text_model(data.folder, data.manifest)
         run.write_config(asdict(config), command)

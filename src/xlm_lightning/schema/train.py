@@ -49,6 +49,9 @@ class Data:
     ]  # corpus to make when dir is empty
     batch_size: Positive  # sequences in a micro-batch, per device
     stream_length: Annotated[int, AtLeast(2)]  # tokens in a sequence
+    slots_per_step: Annotated[
+        int | None, AtLeast(1)
+    ]  # micro-batches of all devices in a step; None: one of each, times the accumulation
     workers: Count  # processes that read ahead; 0: none
     alpha: Annotated[
         float, AtLeast(0), AtMost(1)
@@ -106,15 +109,15 @@ class Trainer:
     """Arguments of Lightning's Trainer under their own names."""
 
     accelerator: Accelerator
-    devices: Any  # a number of devices per node, `auto`, or a list of their indices
-    num_nodes: Positive
+    devices: Any  # a number of devices per node, a list of their indices, or `auto`: all
+    num_nodes: Any  # a number, or `auto`: as many as torchrun or srun has started, else 1
     strategy: Annotated[str, OneOf("auto", "ddp")]
     precision: Precision
     max_steps: Positive  # optimizer steps
     max_time: str | None  # DD:HH:MM:SS
-    accumulate_grad_batches: Positive
+    accumulate_grad_batches: Annotated[int | None, AtLeast(1)]  # None: from data.slots_per_step
     gradient_clip_val: Annotated[float, AtLeast(0)]  # global norm; 0: off
-    val_check_interval: Positive  # micro-batches between validations
+    val_check_interval: Positive  # optimizer steps between validations
     log_every_n_steps: Positive
     detect_anomaly: bool
 
@@ -232,13 +235,8 @@ def _trainer_conflicts(trainer: Trainer) -> Iterator[Conflict]:
         )
     if trainer.max_time is not None and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", trainer.max_time):
         yield f"trainer.max_time={trainer.max_time}", "must be null or DD:HH:MM:SS, as 00:00:10:00"
-    if trainer.val_check_interval % trainer.accumulate_grad_batches:
-        # a validation inside an accumulation would write its checkpoint between micro-batches
-        yield (
-            f"trainer.val_check_interval={trainer.val_check_interval}",
-            "must be a multiple of trainer.accumulate_grad_batches="
-            f"{trainer.accumulate_grad_batches}",
-        )
+    if trainer.num_nodes != "auto" and not (_is_index(trainer.num_nodes) and trainer.num_nodes):
+        yield f"trainer.num_nodes={trainer.num_nodes}", "must be a number from 1, or 'auto'"
     if trainer.accelerator == "cpu" and isinstance(trainer.devices, list):
         yield f"trainer.devices={trainer.devices}", "on a CPU must be a number of processes"
     if trainer.accelerator == "cpu" and trainer.precision == "16-true":
@@ -246,9 +244,10 @@ def _trainer_conflicts(trainer: Trainer) -> Iterator[Conflict]:
 
 
 def _is_devices(value: Any) -> bool:
-    def is_index(number: Any) -> bool:
-        return isinstance(number, int) and not isinstance(number, bool) and number >= 0
-
     if isinstance(value, list):
-        return bool(value) and all(map(is_index, value)) and len(set(value)) == len(value)
-    return value == "auto" or (is_index(value) and value > 0)
+        return bool(value) and all(map(_is_index, value)) and len(set(value)) == len(value)
+    return value == "auto" or (_is_index(value) and value > 0)
+
+
+def _is_index(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

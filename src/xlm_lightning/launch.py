@@ -1,0 +1,146 @@
+"""The processes of a run: who starts them, how many there are, and what each adds to a step."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+
+from xlm_lightning.errors import UserError
+
+NO_SHARED_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+_INTERACTIVE = ("bash", "interactive")  # job names under which SLURM starts one shell, not a run
+
+
+@dataclass(frozen=True)
+class World:
+    """As many processes as devices, on each node."""
+
+    devices: int | list[int]  # on a node; a list: the indices of its GPUs
+    num_nodes: int
+    accumulate_grad_batches: int  # micro-batches of each process in an optimizer step
+
+    @property
+    def size(self) -> int:
+        """Processes of the whole run."""
+        devices = self.devices
+        return (len(devices) if isinstance(devices, list) else devices) * self.num_nodes
+
+    @property
+    def slots_per_step(self) -> int:
+        """Micro-batches of all processes in an optimizer step."""
+        return self.size * self.accumulate_grad_batches
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Processes that another program has started, of which this is one."""
+
+    program: str
+    devices: int  # processes on each node
+    num_nodes: int
+
+
+def launched() -> Launch | None:
+    """Return what torchrun or srun has started, None where Lightning starts the processes."""
+    variables = os.environ
+    if "TORCHELASTIC_RUN_ID" in variables:
+        _say_what_restarts_need()
+        devices = int(variables["LOCAL_WORLD_SIZE"])
+        return Launch("torchrun", devices, int(variables["WORLD_SIZE"]) // devices)
+    if "SLURM_NTASKS" in variables and variables.get("SLURM_JOB_NAME") not in _INTERACTIVE:
+        num_nodes = int(variables.get("SLURM_NNODES", "1"))
+        return Launch("srun", int(variables["SLURM_NTASKS"]) // num_nodes, num_nodes)
+    return None
+
+
+def _say_what_restarts_need() -> None:
+    """After a restart the ranks may find each other's old addresses in torchrun's store.
+
+    They then fail to connect (pytorch issue 135712; here after 3 of 12 kills). The store is shared
+    unless torchrun itself is told otherwise, which its workers are too late for.
+    """
+    restarts = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
+    if restarts and os.environ.get(NO_SHARED_STORE) != "1" and os.environ.get("RANK") == "0":
+        print(
+            f"torchrun --max-restarts={restarts}: restarts succeed for certain only with "
+            f"{NO_SHARED_STORE}=1 in torchrun's environment",
+            file=sys.stderr,
+        )
+
+
+def world_of(
+    *,
+    devices: int | list[int] | str,
+    num_nodes: int | str,
+    gpus: int | None,
+    accumulate_grad_batches: int | None,
+    slots_per_step: int | None,
+) -> World:
+    """Settle how many processes there are and how many micro-batches each adds to a step.
+
+    `devices`: `auto` is all that the launcher has started, else all GPUs of the node, or one CPU
+    process; `num_nodes`: `auto` is the launcher's, else 1. `gpus`: how many this node has, None on
+    a CPU. `slots_per_step`, where given, is shared out to the processes, unless
+    `accumulate_grad_batches` says what each one takes. Raises `UserError` where the numbers
+    contradict the machine, the launcher or each other.
+    """
+    started = launched()
+    if started is None:
+        chosen = _own_devices(devices, gpus)
+        nodes = 1 if isinstance(num_nodes, str) else num_nodes
+    else:
+        chosen = started.devices if isinstance(devices, str) else devices
+        nodes = started.num_nodes if isinstance(num_nodes, str) else num_nodes
+        _check_launch(World(chosen, nodes, 1), started)
+    _check_devices(chosen, gpus)
+    world = World(chosen, nodes, accumulate_grad_batches or 1)
+    if slots_per_step is None or slots_per_step == world.slots_per_step:
+        return world
+    if accumulate_grad_batches is None:
+        return World(chosen, nodes, _share(slots_per_step, world.size))
+    print(
+        f"trainer.accumulate_grad_batches={accumulate_grad_batches} on {world.size} devices makes "
+        f"steps of {world.slots_per_step} micro-batches, not data.slots_per_step={slots_per_step}",
+        file=sys.stderr,
+    )
+    return world
+
+
+def _own_devices(devices: int | list[int] | str, gpus: int | None) -> int | list[int]:
+    return max(1, gpus or 1) if isinstance(devices, str) else devices
+
+
+def _check_launch(world: World, started: Launch) -> None:
+    there = World(started.devices, started.num_nodes, 1)
+    if world.size != there.size or world.num_nodes != there.num_nodes:
+        raise UserError(
+            f"{started.program} has started {started.devices} processes on each of "
+            f"{started.num_nodes} nodes, but the configuration asks for {world.size} on "
+            f"{world.num_nodes}; say trainer.devices={started.devices} "
+            f"trainer.num_nodes={started.num_nodes}, or auto for both"
+        )
+
+
+def _check_devices(devices: int | list[int], gpus: int | None) -> None:
+    """What the schema cannot know: which devices this machine has."""
+    if gpus is None:
+        if isinstance(devices, list):
+            raise UserError(
+                f"trainer.devices={devices}: there is no GPU here; on a CPU say how many processes"
+            )
+        return
+    wanted = max(devices) + 1 if isinstance(devices, list) else devices
+    if wanted > gpus:
+        raise UserError(f"trainer.devices={devices}: this machine has {gpus} GPUs")
+
+
+def _share(slots_per_step: int, processes: int) -> int:
+    share, left = divmod(slots_per_step, processes)
+    if left:
+        raise UserError(
+            f"data.slots_per_step={slots_per_step} micro-batches cannot be shared out evenly to "
+            f"{processes} devices; say data.slots_per_step={(share + 1) * processes}, or take "
+            f"another number of devices"
+        )
+    return share

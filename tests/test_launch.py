@@ -1,0 +1,88 @@
+"""How many processes a run has, and what each adds to a step, by configuration and by launcher."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from xlm_lightning.errors import UserError
+from xlm_lightning.launch import World, world_of
+
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "7", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "6"}
+SRUN = {"SLURM_NTASKS": "6", "SLURM_NNODES": "3", "SLURM_JOB_NAME": "train"}
+SHELL = SRUN | {"SLURM_JOB_NAME": "interactive"}
+
+
+def world(**changed: Any) -> World:
+    """World of a CPU run, but for what is changed."""
+    arguments: dict[str, Any] = {
+        "devices": 1,
+        "num_nodes": "auto",
+        "gpus": None,
+        "accumulate_grad_batches": None,
+        "slots_per_step": None,
+    }
+    return world_of(**arguments | changed)
+
+
+@pytest.fixture(autouse=True)
+def started_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*TORCHRUN, *SRUN):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in getattr(request, "param", {}).items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, World(1, 1, 1)),
+        ({"devices": "auto"}, World(1, 1, 1)),
+        ({"devices": "auto", "gpus": 4}, World(4, 1, 1)),
+        ({"devices": [1, 3], "gpus": 4, "num_nodes": 2}, World([1, 3], 2, 1)),
+        ({"slots_per_step": 8}, World(1, 1, 8)),
+        ({"slots_per_step": 8, "devices": 4}, World(4, 1, 2)),
+        ({"slots_per_step": 8, "devices": 4, "num_nodes": 2}, World(4, 2, 1)),
+        ({"accumulate_grad_batches": 3, "devices": 2}, World(2, 1, 3)),
+        ({"accumulate_grad_batches": 4, "devices": 2, "slots_per_step": 8}, World(2, 1, 4)),
+    ],
+)
+def test_lightning_starts_the_processes(asked: dict[str, Any], expected: World) -> None:
+    assert world(**asked) == expected
+
+
+@pytest.mark.parametrize("started_by", [TORCHRUN, SRUN], indirect=True)
+def test_the_launcher_says_how_many() -> None:
+    assert world(devices="auto", slots_per_step=12) == World(2, 3, 2)
+    assert world(devices=2, num_nodes=3) == World(2, 3, 1)
+    with pytest.raises(UserError, match=r"say trainer\.devices=2 trainer\.num_nodes=3, or auto"):
+        world()
+    with pytest.raises(UserError, match="asks for 6 on 1"):
+        world(devices=6, num_nodes=1)
+
+
+@pytest.mark.parametrize("started_by", [SHELL], indirect=True)
+def test_a_shell_of_slurm_has_started_nothing() -> None:
+    assert world() == World(1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "complaint"),
+    [
+        ({"devices": 3, "slots_per_step": 8}, r"8 micro-batches .* 3 devices; .*slots_per_step=9"),
+        ({"devices": [0]}, "no GPU here"),
+        ({"devices": 5, "gpus": 4}, "this machine has 4 GPUs"),
+        ({"devices": [4], "gpus": 4}, "this machine has 4 GPUs"),
+    ],
+)
+def test_contradictions_are_told(asked: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(UserError, match=complaint):
+        world(**asked)
+
+
+def test_an_accumulation_that_changes_the_recipe_is_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert world(accumulate_grad_batches=2, slots_per_step=8).slots_per_step == 2
+    assert "steps of 2 micro-batches, not data.slots_per_step=8" in capsys.readouterr().err

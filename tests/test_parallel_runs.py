@@ -1,0 +1,207 @@
+"""One training, however many processes share it and whoever starts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from commands import SCRIPTS, Outcome, environment, run, run_and_signal
+from crumbs import crumbs_of
+from in_process import call
+
+from xlm_lightning.launch import NO_SHARED_STORE
+
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
+STEPS = 60
+WORDS = (
+    "experiment=debug",
+    "trainer.accelerator=cpu",
+    "model.dropout=0.1",
+    "model.attention_dropout=0.1",
+    "data.batch_size=2",
+    "data.stream_length=32",
+    "data.slots_per_step=4",
+    "data.max_valid_tokens=300",
+    f"trainer.max_steps={STEPS}",
+    "trainer.val_check_interval=30",
+    "checkpoint.every_n_steps=5",
+    "callbacks.samples.new_tokens=0",
+)
+
+
+@pytest.fixture(scope="module")
+def words(prepared: Path) -> tuple[str, ...]:
+    return (*WORDS, f"data.dir={crumbs_of(prepared)}")
+
+
+@pytest.fixture(scope="module")
+def alone(words: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of one process, which takes four micro-batches for each step."""
+    folder = tmp_path_factory.mktemp("runs") / "alone"
+    call("xlm-train", *words, f"run.dir={folder}").expect()
+    return folder
+
+
+def weights(folder: Path) -> torch.Tensor:
+    """All weights of a run's end."""
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    return torch.cat([tensor.double().flatten() for tensor in checkpoint["state_dict"].values()])
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+    return read
+
+
+def assert_the_same_training(folder: Path, reference: Path) -> None:
+    ours, theirs = weights(folder), weights(reference)
+    assert float((ours - theirs).norm() / theirs.norm()) < 1e-5
+    mine, other = summary(folder), summary(reference)
+    assert mine["status"] == "finished"
+    for name in ("steps", "tokens_seen"):
+        assert mine[name] == other[name]
+    for language in ("de", "en"):
+        assert mine["valid"][language]["tokens"] == other["valid"][language]["tokens"]
+        expected = pytest.approx(other["valid"][language]["perplexity"], rel=1e-4)
+        assert mine["valid"][language]["perplexity"] == expected
+
+
+def torchrun(options: Sequence[str], words: Sequence[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*TORCHRUN, *options, str(SCRIPTS / "xlm-train"), *words],
+        env=environment() | {NO_SHARED_STORE: "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def end_of(process: subprocess.Popen[str], timeout: float = 300) -> Outcome:
+    try:
+        stdout, stderr = process.communicate(timeout=timeout)
+    finally:
+        process.kill()
+        process.wait()
+    return Outcome(process.returncode, stdout, stderr)
+
+
+def test_two_processes_of_lightning(words: tuple[str, ...], alone: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "two"
+    run("xlm-train", *words, "trainer=ddp_cpu", f"run.dir={folder}").expect()
+    assert summary(folder)["world_size"] == 2
+    assert_the_same_training(folder, alone)
+
+
+def test_two_processes_of_torchrun(words: tuple[str, ...], alone: Path, tmp_path: Path) -> None:
+    """The run's folder is named by torchrun's id, which both ranks know."""
+    started = torchrun(
+        ["--standalone", "--nproc-per-node=2"],
+        [*words, "trainer.devices=auto", f"run.dir={tmp_path}/${{run_id:}}"],
+    )
+    outcome = end_of(started).expect()
+    (folder,) = tmp_path.iterdir()
+    assert outcome.stdout.count("run_dir") == 1
+    assert outcome.result["run_dir"] == str(folder)
+    assert_the_same_training(folder, alone)
+
+
+@pytest.mark.slow
+def test_two_nodes_of_one_process(words: tuple[str, ...], alone: Path, tmp_path: Path) -> None:
+    """Two agents on one host that meet over loopback, as those of two hosts do."""
+    port = 29_700 + os.getpid() % 200
+    agents = [
+        torchrun(
+            [
+                "--nnodes=2",
+                "--nproc-per-node=1",
+                "--rdzv-id=pair",
+                "--rdzv-backend=c10d",
+                f"--rdzv-endpoint=127.0.0.1:{port}",
+                f"--rdzv-conf=is_host={'true' if node == 0 else 'false'}",
+                "--local-addr=127.0.0.1",
+            ],
+            [*words, "trainer.devices=auto", f"run.dir={tmp_path}/${{run_id:}}"],
+        )
+        for node in range(2)
+    ]
+    for agent in agents:
+        end_of(agent).expect()
+    assert [path.name for path in tmp_path.iterdir()] == ["pair"]
+    assert_the_same_training(tmp_path / "pair", alone)
+
+
+def test_torchrun_with_another_number_is_told_so(words: tuple[str, ...], tmp_path: Path) -> None:
+    started = torchrun(
+        ["--standalone", "--nproc-per-node=2"], [*words, f"run.dir={tmp_path / 'run'}"]
+    )
+    outcome = end_of(started)
+    assert outcome.code != 0
+    assert "torchrun has started 2 processes" in outcome.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_torchrun_restarts_after_a_kill(
+    victim: int, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    """A killed rank costs the steps since the last checkpoint and nothing else."""
+    launch = ["--standalone", "--nproc-per-node=2", "--max-restarts=2"]
+    folders = {name: tmp_path / name for name in ("undisturbed", "disturbed")}
+    given = {name: [*words, "trainer.devices=2", f"run.dir={f}"] for name, f in folders.items()}
+    end_of(torchrun(launch, given["undisturbed"])).expect()
+
+    started = torchrun(launch, given["disturbed"])
+    last = folders["disturbed"] / "checkpoints" / "last.ckpt"
+    wait_until(last.exists, started)
+    os.kill(rank_process(victim, f"run.dir={folders['disturbed']}"), signal.SIGKILL)
+    end_of(started).expect()
+    ends = [summary(folder) for folder in folders.values()]
+    assert ends[0]["weights_sha256"] == ends[1]["weights_sha256"]
+    assert ends[0]["tokens_seen"] == ends[1]["tokens_seen"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [("cpu", "ddp_cpu"), ("ddp_cpu", "cpu")])
+def test_a_stopped_run_goes_on_on_another_number_of_processes(
+    before: str, after: str, words: tuple[str, ...], alone: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    last = folder / "checkpoints" / "last.ckpt"
+    here = (*words, f"run.dir={folder}")
+    stopped = run_and_signal(
+        "xlm-train", *here, f"trainer={before}", when=last.exists, number=signal.SIGTERM
+    ).expect(128 + signal.SIGTERM)
+    assert 0 < stopped.result["steps"] < STEPS
+    run("xlm-train", *here, f"trainer={after}").expect()
+    assert_the_same_training(folder, alone)
+
+
+def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not happened():
+        assert process.poll() is None, "it ended before"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def rank_process(rank: int, word: str) -> int:
+    """Id of the process of a rank whose command line holds `word`, its agent left out."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().decode().split("\0")
+            variables = (folder / "environ").read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        if word in command and f"RANK={rank}" in variables:
+            return int(folder.name)
+    raise AssertionError(f"no process of rank {rank}")
