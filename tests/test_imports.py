@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "xlm_lightning"
 PACKAGE_FOLDER = ROOT / "src" / PACKAGE
-DOOR = {"cli", "compose", "overrides", "legality", "schema"}
+DOOR = {"cli", "sweep", "compose", "overrides", "legality", "schema"}
 LIGHTNING = {"train", "assembly", "task", "data", "callbacks", "loggers", "metrics_csv"} | {
     "closing",  # scores through the Trainer
     "checkpoint",  # writes through Lightning's CheckpointIO
@@ -74,6 +74,7 @@ ALLOWED: dict[str, set[str]] = {
     "schema": {"legality", "schema"},
     "overrides": ERRORS | {"legality", ""},
     "compose": ERRORS | {"legality", "overrides", "schema"},
+    "sweep": FILES | {"compose", "legality", "overrides"},
     "data_prep": FILES | {"manifest", "text", "data_prep", ""},  # "": the version
 }
 WITH_CONFIG = {"assembly", "train", "closing", "loggers", *COMMAND_NAMES}

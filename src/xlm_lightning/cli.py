@@ -10,19 +10,19 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from xlm_lightning import schema
-from xlm_lightning.compose import compose, compose_jobs, run_id, show
+from xlm_lightning.compose import compose, show
 from xlm_lightning.errors import UserError
 from xlm_lightning.legality import check_files
 from xlm_lightning.manifest import MANIFEST_NAME
 from xlm_lightning.overrides import Command, Words, read_words
+from xlm_lightning.sweep import run_sweep, tell_sweep
 
 TRAIN = Command("train", schema.Train)
 PREPARE = Command("prepare", schema.Prepare)
@@ -99,12 +99,14 @@ def _open(command: Command, run: Callable[[Any], Result]) -> NoReturn:
         if words.shows:
             code = _show(command, words)
         elif words.options.multirun:
-            code = _sweep(command, words)
+            code, swept = run_sweep(command, words, trains=command is TRAIN)
+            _report(swept)
         else:
             (config,) = compose(command, words)
             check_files(config)
             code = _report(run(config))
     except UserError as error:
+        tell_sweep({"error": str(error)})
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             traceback.print_exc()
         print(f"xlm-{command.name}: {error}", file=sys.stderr)
@@ -112,6 +114,9 @@ def _open(command: Command, run: Callable[[Any], Result]) -> NoReturn:
     except KeyboardInterrupt:
         print(f"xlm-{command.name}: interrupted", file=sys.stderr)
         code = 128 + signal.SIGINT
+    except Exception as error:
+        tell_sweep({"error": f"{type(error).__name__}: {error}".partition("\n")[0]})
+        raise
     sys.exit(code)
 
 
@@ -133,6 +138,7 @@ def _report(result: Result) -> int:
     if _is_main_process():
         line = json.dumps(result, ensure_ascii=False).translate(_LINE_BREAKS)
         print(line, flush=True)
+        tell_sweep(result)
     return code
 
 
@@ -157,60 +163,3 @@ def _ensure_data(data: schema.Data) -> None:
     words = read_words(PREPARE, [f"corpus={data.prepare}", f"out={data.dir}"])
     (config,) = compose(PREPARE, words)
     _prepare(config)
-
-
-# --- sweeps ---------------------------------------------------------------------------------------
-def _sweep(command: Command, words: Words) -> int:
-    """Run every job of a sweep in a process of its own, one after the other.
-
-    A fresh process frees all memory, starts its own distributed children with its own words and
-    cannot mix its logger's run with the next one's. All jobs are checked before the first starts. A
-    failed job does not stop the others; a signal stops the sweep.
-    """
-    jobs = compose_jobs(command, words)
-    for _, config in jobs:
-        check_files(config)
-    job_words = _own_folders(jobs) if command is TRAIN else [overrides for overrides, _ in jobs]
-    literals = [f"{key}={value}" for key, value in words.literals.items()]
-    failed = 0
-    for number, overrides in enumerate(job_words, start=1):
-        told = " ".join(word.removeprefix("++") for word in overrides)
-        print(f"job {number} of {len(jobs)}: {told}", file=sys.stderr)
-        code = _run_job([*overrides, *literals])
-        if code > 128:
-            return code
-        failed = failed or code
-    return failed
-
-
-def _own_folders(jobs: Sequence[tuple[list[str], schema.Train]]) -> list[list[str]]:
-    """Give every job its run folder, outputs/sweeps/SWEEP/NUMBER unless the user chose them."""
-    if any(_names_folder(word) for word in jobs[0][0]):
-        folders = [config.run.dir for _, config in jobs]
-        if len(set(folders)) < len(folders):
-            raise UserError(f"run.dir={folders[0]}: the jobs of a sweep need different folders")
-        return [overrides for overrides, _ in jobs]
-    sweep = Path("outputs", "sweeps", run_id())
-    return [
-        [*overrides, f"run.dir={sweep / str(number)}"] for number, (overrides, _) in enumerate(jobs)
-    ]
-
-
-def _names_folder(word: str) -> bool:
-    return word.partition("=")[0].lstrip("+") == "run.dir"
-
-
-def _run_job(overrides: Sequence[str]) -> int:
-    """Run one job like a command of its own; a signal to the sweep is handed on to the job."""
-    # a process group of its own: else a Ctrl-C would reach the job twice, and a second one kills
-    job = subprocess.Popen([sys.executable, sys.argv[0], *overrides], process_group=0)
-    handed_on = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-    before = {number: signal.getsignal(number) for number in handed_on}
-    for number in handed_on:
-        signal.signal(number, lambda received, _: job.send_signal(received))
-    try:
-        code = job.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return 128 - code if code < 0 else code
