@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -62,6 +63,11 @@ def summary(folder: Path) -> dict[str, Any]:
     return read
 
 
+def logged_steps(folder: Path) -> list[str]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [row["step"] for row in csv.DictReader(file)]
+
+
 def assert_the_same_training(folder: Path, reference: Path) -> None:
     ours, theirs = weights(folder), weights(reference)
     assert float((ours - theirs).norm() / theirs.norm()) < 1e-5
@@ -97,7 +103,10 @@ def end_of(process: subprocess.Popen[str], timeout: float = 300) -> Outcome:
 def test_two_processes_of_lightning(words: tuple[str, ...], alone: Path, tmp_path: Path) -> None:
     folder = tmp_path / "two"
     run("xlm-train", *words, "trainer=ddp_cpu", f"run.dir={folder}").expect()
+    assert [path.name for path in tmp_path.iterdir()] == ["two"]
     assert summary(folder)["world_size"] == 2
+    assert summary(folder)["tokens_seen"] == STEPS * 4 * 2 * 32
+    assert logged_steps(folder) == logged_steps(alone)
     assert_the_same_training(folder, alone)
 
 

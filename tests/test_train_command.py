@@ -233,14 +233,3 @@ def test_overfitting_one_batch(crumbs: Path, tmp_path: Path) -> None:
     ).expect()
     curve = losses(folder)
     assert float(curve[250]) < 0.05
-
-
-def test_two_processes_share_one_folder(crumbs: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "ddp"
-    words = ("trainer=ddp_cpu", "trainer.max_steps=10")
-    words = (*TINY, f"data.dir={crumbs}", f"run.dir={folder}", *words)
-    outcome = run("xlm-train", *words).expect()
-    assert outcome.result["world_size"] == 2
-    assert outcome.result["tokens_seen"] == 10 * 2 * 4 * 32
-    assert [path.name for path in tmp_path.iterdir()] == ["ddp"]
-    assert sorted(losses(folder)) == list(range(1, 11))
