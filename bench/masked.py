@@ -40,7 +40,7 @@ def main() -> None:
             [sys.executable, "-c", TRAIN, *words], stdout=subprocess.PIPE, text=True, check=True
         )
         summary = json.loads(done.stdout.splitlines()[-1])
-        config = yaml.safe_load((Path(folder) / "run" / "config.yaml").read_text())
+        config = yaml.safe_load((Path(summary["run_dir"]) / "config.yaml").read_text())
     data = Path(config["data"]["dir"])
     for language in Manifest.load(data).languages:
         ours, guess = summary["valid"][language]["perplexity"], unigram_perplexity(data, language)

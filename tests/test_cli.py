@@ -10,12 +10,14 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from commands import SCRIPTS, environment, run, run_and_signal
 from crumbs import crumbs_of
 from in_process import call
+from processes import children
 
 from xlm_lightning import cli
 from xlm_lightning.compose import run_id
@@ -185,6 +187,29 @@ def test_a_job_that_crashes_says_why(prepared: Path, tmp_path: Path) -> None:
     outcome = run("xlm-train", "-m", *words, cwd=tmp_path).expect(1)
     assert outcome.result["failed"] == 1
     assert "failed: IsADirectoryError" in outcome.stderr
+
+
+def test_a_job_that_is_killed_does_not_stop_the_others(prepared: Path, tmp_path: Path) -> None:
+    """As the system does when memory runs out."""
+    words = (*TINY, f"data.dir={crumbs_of(prepared)}", "trainer.max_steps=5000,2")
+    with subprocess.Popen(
+        [str(SCRIPTS / "xlm-train"), "-m", *words],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as sweep:
+        while not [*(tmp_path / "outputs").glob("sweeps/*/0/metrics.csv")]:
+            assert sweep.poll() is None
+            time.sleep(0.05)
+        (job,) = children(sweep.pid)
+        os.kill(job, signal.SIGKILL)
+        stdout, stderr = sweep.communicate(timeout=120)
+    assert sweep.returncode == 1
+    assert re.search(r"^0 +5000 +failed: SIGKILL$", stderr, re.MULTILINE)
+    assert re.search(r"^1 +2 +[\d.]+ +finished$", stderr, re.MULTILINE)
+    assert json.loads(stdout.splitlines()[-1])["best"]["job"] == 1
 
 
 def test_a_signal_stops_the_sweep(prepared: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from xlm_lightning.errors import UserError
-from xlm_lightning.launch import World, world_of
+from xlm_lightning.launch import NO_SHARED_STORE, World, world_of
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "7", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "6"}
 SRUN = {"SLURM_NTASKS": "6", "SLURM_NNODES": "3", "SLURM_JOB_NAME": "train"}
@@ -60,6 +60,22 @@ def test_the_launcher_says_how_many() -> None:
         world()
     with pytest.raises(UserError, match="asks for 6 on 1"):
         world(devices=6, num_nodes=1)
+
+
+@pytest.mark.parametrize("started_by", [TORCHRUN], indirect=True)
+def test_what_restarts_need_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "2")
+    monkeypatch.setenv("RANK", "1")
+    world(devices="auto")
+    assert not capsys.readouterr().err
+    monkeypatch.setenv("RANK", "0")
+    world(devices="auto")
+    assert f"{NO_SHARED_STORE}=1 in torchrun's environment" in capsys.readouterr().err
+    monkeypatch.setenv(NO_SHARED_STORE, "1")
+    world(devices="auto")
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize("started_by", [SHELL], indirect=True)

@@ -18,6 +18,7 @@ import torch
 from commands import SCRIPTS, Outcome, environment, run, run_and_signal
 from crumbs import crumbs_of
 from in_process import call
+from processes import children
 
 from xlm_lightning.launch import NO_SHARED_STORE
 
@@ -172,7 +173,7 @@ def test_torchrun_restarts_after_a_kill(
     started = torchrun(launch, given["disturbed"])
     last = folders["disturbed"] / "checkpoints" / "last.ckpt"
     wait_until(last.exists, started)
-    os.kill(rank_process(victim, f"run.dir={folders['disturbed']}"), signal.SIGKILL)
+    os.kill(rank_process(victim, started), signal.SIGKILL)
     end_of(started).expect()
     ends = [summary(folder) for folder in folders.values()]
     assert ends[0]["weights_sha256"] == ends[1]["weights_sha256"]
@@ -203,14 +204,9 @@ def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> 
         time.sleep(0.01)
 
 
-def rank_process(rank: int, word: str) -> int:
-    """Id of the process of a rank whose command line holds `word`, its agent left out."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_bytes().decode().split("\0")
-            variables = (folder / "environ").read_bytes().decode().split("\0")
-        except OSError:
-            continue
-        if word in command and f"RANK={rank}" in variables:
-            return int(folder.name)
+def rank_process(rank: int, agent: subprocess.Popen[str]) -> int:
+    """Id of the process of a rank that an agent of torchrun has started."""
+    for child in children(agent.pid):
+        if f"RANK={rank}" in Path(f"/proc/{child}/environ").read_text().split("\0"):
+            return child
     raise AssertionError(f"no process of rank {rank}")

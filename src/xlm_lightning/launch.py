@@ -45,7 +45,6 @@ def launched() -> Launch | None:
     """Return what torchrun or srun has started, None where Lightning starts the processes."""
     variables = os.environ
     if "TORCHELASTIC_RUN_ID" in variables:
-        _say_what_restarts_need()
         devices = int(variables["LOCAL_WORLD_SIZE"])
         return Launch("torchrun", devices, int(variables["WORLD_SIZE"]) // devices)
     if "SLURM_NTASKS" in variables and variables.get("SLURM_JOB_NAME") not in _INTERACTIVE:
@@ -87,12 +86,14 @@ def world_of(
     """
     started = launched()
     if started is None:
-        chosen = _own_devices(devices, gpus)
+        chosen = (gpus or 1) if isinstance(devices, str) else devices
         nodes = 1 if isinstance(num_nodes, str) else num_nodes
     else:
         chosen = started.devices if isinstance(devices, str) else devices
         nodes = started.num_nodes if isinstance(num_nodes, str) else num_nodes
         _check_launch(World(chosen, nodes, 1), started)
+        if started.program == "torchrun":
+            _say_what_restarts_need()
     _check_devices(chosen, gpus)
     world = World(chosen, nodes, accumulate_grad_batches or 1)
     if slots_per_step is None or slots_per_step == world.slots_per_step:
@@ -105,10 +106,6 @@ def world_of(
         file=sys.stderr,
     )
     return world
-
-
-def _own_devices(devices: int | list[int] | str, gpus: int | None) -> int | list[int]:
-    return max(1, gpus or 1) if isinstance(devices, str) else devices
 
 
 def _check_launch(world: World, started: Launch) -> None:

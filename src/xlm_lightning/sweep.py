@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
 import shlex
 import signal
@@ -19,6 +20,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from xlm_lightning.atomic import write_json, write_text
@@ -60,24 +62,35 @@ def run_sweep(command: Command, words: Words, *, trains: bool) -> tuple[int, dic
         job_words, folder = _own_folders(jobs)
     chosen = _chosen([overrides for overrides, _ in jobs])
     literals = [f"{key}={value}" for key, value in words.literals.items()]
+    job_words = [[*overrides, *literals] for overrides in job_words]
     endings = [NOT_RUN] * len(jobs)
-    for number, overrides in enumerate(job_words):
-        told = " ".join(word.lstrip("+") for word in overrides)
+    for number, job in enumerate(job_words):
+        told = " ".join(word.lstrip("+") for word in job)
         print(f"job {number + 1} of {len(jobs)}: {told}", file=sys.stderr)
-        endings[number] = _run_job([*overrides, *literals])
+        endings[number] = _run_job(job)
         if folder is not None:
             write_text(folder / TABLE, _as_csv(chosen, endings))
-        if (endings[number].code or 0) > 128:
+        if endings[number].status == "stopped":
             break
     print(_as_text(chosen, endings), file=sys.stderr)
-    result: dict[str, Any] = {
+    result = {
         "sweep_dir": None if folder is None else str(folder),
         "jobs": len(jobs),
         "failed": sum(ending.status == "failed" for ending in endings),
+        "best": _best(command, job_words, endings),
     }
-    result |= _best(command, job_words, endings)
-    codes = [ending.code for ending in endings if ending.code]
-    return next((code for code in codes if code > 128), codes[0] if codes else 0), result
+    return _exit_code(endings), result
+
+
+def _exit_code(endings: Sequence[Ending]) -> int:
+    """That of the signal that stopped the sweep, else of the first job that failed, else 0."""
+    for ending in endings:
+        if ending.status == "stopped":
+            return ending.code or 0
+    for ending in endings:
+        if ending.status == "failed":
+            return ending.code if ending.code in (1, 2) else 1
+    return 0
 
 
 def tell_sweep(answer: Mapping[str, Any]) -> None:
@@ -113,40 +126,45 @@ def _chosen(jobs: Sequence[Sequence[str]]) -> list[dict[str, str]]:
     return [{key: job[key] for key in differing} for job in values]
 
 
-def _run_job(overrides: Sequence[str]) -> Ending:
+def _run_job(words: Sequence[str]) -> Ending:
     """Run one job like a command of its own; a signal to the sweep is handed on to the job."""
+    received: list[int] = []
+
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        job.send_signal(number)
+
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         # a process group of its own: a Ctrl-C would reach the job twice, and a second one kills
         job = subprocess.Popen(
-            [sys.executable, sys.argv[0], *overrides],
+            [sys.executable, sys.argv[0], *words],
             process_group=0,
             env=os.environ | {ANSWER_FILE: str(answer)},
         )
         handed_on = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
-        before = {number: signal.getsignal(number) for number in handed_on}
-        for number in handed_on:
-            signal.signal(number, lambda received, _: job.send_signal(received))
+        before = {number: signal.signal(number, hand_on) for number in handed_on}
         try:
             code = job.wait()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
         told = json.loads(answer.read_text(encoding="utf-8")) if answer.is_file() else {}
-    return _ending(128 - code if code < 0 else code, told)
+    return _ending(code, told, bool(received))
 
 
-def _ending(code: int, told: Mapping[str, Any]) -> Ending:
+def _ending(code: int, told: Mapping[str, Any], signalled: bool) -> Ending:
+    """`code` as `Popen` gives it: -n for a job that signal n has ended before it could answer."""
+    stopped = signalled or told.get("status") == "stopped"
     error = told.get("error")
-    if code and error is None:
+    if stopped or code < 0:
+        error = signal.Signals(abs(code) % 128).name if code else None
+    elif code and error is None:
         error = f"exit code {code}"
-    if code > 128:
-        error = signal.Signals(code - 128).name
-    status = "finished" if code == 0 else "stopped" if code > 128 else "failed"
     scored = told.get("valid", told)
     return Ending(
-        status=told.get("status", status) if code == 0 else status,
-        code=code,
+        status="finished" if code == 0 else "stopped" if stopped else "failed",
+        code=128 - code if code < 0 else code,
         perplexity=scored.get("mean", {}).get("perplexity"),
         seconds=told.get("seconds"),
         run_dir=told.get("run_dir"),
@@ -156,24 +174,21 @@ def _ending(code: int, told: Mapping[str, Any]) -> Ending:
 
 def _best(
     command: Command, job_words: Sequence[Sequence[str]], endings: Sequence[Ending]
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """The job of the lowest perplexity, with its words ready to be pasted."""
-    numbers = [i for i, ending in enumerate(endings) if ending.perplexity is not None]
-    if not numbers:
-        return {"best": None}
-    best = min(numbers, key=lambda i: endings[i].perplexity or 0.0)
+    scored = [
+        (ending.perplexity, number)
+        for number, ending in enumerate(endings)
+        if ending.perplexity is not None and math.isfinite(ending.perplexity)
+    ]
+    if not scored:
+        return None
+    perplexity, best = min(scored)
     words = [word.lstrip("+") for word in job_words[best] if _key(word) != "run.dir"]
     line = shlex.join([f"xlm-{command.name}", *words])
     print(f"best: {line}", file=sys.stderr)
-    ending = endings[best]
-    return {
-        "best": {
-            "job": best,
-            "perplexity": ending.perplexity,
-            "run_dir": ending.run_dir,
-            "command": line,
-        }
-    }
+    run_dir = endings[best].run_dir
+    return {"job": best, "perplexity": perplexity, "run_dir": run_dir, "command": line}
 
 
 def _rows(
