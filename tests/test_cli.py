@@ -189,6 +189,7 @@ def test_a_job_that_crashes_says_why(prepared: Path, tmp_path: Path) -> None:
     assert "failed: IsADirectoryError" in outcome.stderr
 
 
+@pytest.mark.slow
 def test_a_job_that_is_killed_does_not_stop_the_others(prepared: Path, tmp_path: Path) -> None:
     """As the system does when memory runs out."""
     words = (*TINY, f"data.dir={crumbs_of(prepared)}", "trainer.max_steps=5000,2")

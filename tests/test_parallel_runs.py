@@ -111,6 +111,7 @@ def test_two_processes_of_lightning(words: tuple[str, ...], alone: Path, tmp_pat
     assert_the_same_training(folder, alone)
 
 
+@pytest.mark.slow
 def test_two_processes_of_torchrun(words: tuple[str, ...], alone: Path, tmp_path: Path) -> None:
     """The run's folder is named by torchrun's id, which both ranks know."""
     started = torchrun(
