@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import re
-import shlex
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from commands import SCRIPTS, environment, run, run_and_signal
-from crumbs import crumbs_of
+from commands import SCRIPTS, environment, run
 from in_process import call
-from processes import children
 
 from xlm_lightning import cli
 from xlm_lightning.compose import run_id
 from xlm_lightning.errors import UserError
 
 COMMANDS = ("xlm-train", "xlm-prepare", "xlm-evaluate", "xlm-generate", "xlm-export")
-TINY = (
-    "experiment=debug",
-    "trainer.accelerator=cpu",
-    "trainer.max_steps=2",
-    "trainer.val_check_interval=2",
-    "schedule.warmup_steps=1",
-    "data.max_valid_tokens=100",
-    "callbacks.samples.new_tokens=3",
-)
 HEAVY = ("torch", "pytorch_lightning", "transformers", "wandb", "data_prep")
 
 
@@ -137,95 +121,6 @@ def test_nothing_heavy_is_imported_before_the_configuration_is_accepted(words: l
     )
     assert done.returncode in (0, 2)
     assert done.stderr.splitlines()[-1] == "[]"
-
-
-# --- sweeps ---------------------------------------------------------------------------------------
-def test_a_sweep_gives_each_job_its_folder(prepared: Path, tmp_path: Path) -> None:
-    words = (*TINY, f"data.dir={crumbs_of(prepared)}", "model.dim=16", "model.heads=2")
-    outcome = run("xlm-train", "-m", *words, "seed=3,4", cwd=tmp_path).expect()
-    *results, swept = [json.loads(line) for line in outcome.stdout.splitlines()]
-    assert [result["seed"] for result in results] == [3, 4]
-    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
-    assert [Path(result["run_dir"]).name for result in results] == ["0", "1"]
-    for job, result in enumerate(results):
-        assert json.loads((sweep / str(job) / "summary.json").read_text()) == result
-    assert results[0]["weights_sha256"] != results[1]["weights_sha256"]
-    with (sweep / "sweep.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["seed"], row["status"]) for row in rows] == [("3", "finished"), ("4", "finished")]
-    figures = [result["valid"]["mean"]["perplexity"] for result in results]
-    assert [float(row["perplexity"]) for row in rows] == figures
-    best = figures.index(min(figures))
-    assert (swept["jobs"], swept["failed"], swept["best"]["job"]) == (2, 0, best)
-    assert Path(swept["best"]["run_dir"]).name == str(best)
-    assert f"seed={3 + best}" in shlex.split(swept["best"]["command"])
-    assert f"best: {swept['best']['command']}" in outcome.stderr
-
-
-def test_a_failing_job_does_not_stop_the_others(prepared: Path, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    folders = f"data.dir={tmp_path / 'empty'},{crumbs_of(prepared)}"
-    words = (*TINY, "data.prepare=null", folders)
-    outcome = run("xlm-train", "-m", *words, cwd=tmp_path).expect(2)
-    assert "not a prepared folder" in outcome.stderr
-    assert (outcome.result["failed"], outcome.result["best"]["job"]) == (1, 1)
-    with (tmp_path / outcome.result["sweep_dir"] / "sweep.csv").open(newline="") as file:
-        failed, finished = csv.DictReader(file)
-    assert (failed["status"], failed["exit_code"], finished["status"]) == (
-        "failed",
-        "2",
-        "finished",
-    )
-    assert "not a prepared folder" in failed["error"]
-
-
-def test_a_job_that_crashes_says_why(prepared: Path, tmp_path: Path) -> None:
-    """Not the user's mistake but the machine's: its summary cannot be written."""
-    words = (*TINY, f"data.dir={crumbs_of(prepared)}", "run.dir=first,run")
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "summary.json").mkdir()
-    outcome = run("xlm-train", "-m", *words, cwd=tmp_path).expect(1)
-    assert outcome.result["failed"] == 1
-    assert "failed: IsADirectoryError" in outcome.stderr
-
-
-@pytest.mark.slow
-def test_a_job_that_is_killed_does_not_stop_the_others(prepared: Path, tmp_path: Path) -> None:
-    """As the system does when memory runs out."""
-    words = (*TINY, f"data.dir={crumbs_of(prepared)}", "trainer.max_steps=5000,2")
-    with subprocess.Popen(
-        [str(SCRIPTS / "xlm-train"), "-m", *words],
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as sweep:
-        while not [*(tmp_path / "outputs").glob("sweeps/*/0/metrics.csv")]:
-            assert sweep.poll() is None
-            time.sleep(0.05)
-        (job,) = children(sweep.pid)
-        os.kill(job, signal.SIGKILL)
-        stdout, stderr = sweep.communicate(timeout=120)
-    assert sweep.returncode == 1
-    assert re.search(r"^0 +5000 +failed: SIGKILL$", stderr, re.MULTILINE)
-    assert re.search(r"^1 +2 +[\d.]+ +finished$", stderr, re.MULTILINE)
-    assert json.loads(stdout.splitlines()[-1])["best"]["job"] == 1
-
-
-def test_a_signal_stops_the_sweep(prepared: Path, tmp_path: Path) -> None:
-    words = (*TINY, f"data.dir={crumbs_of(prepared)}", "trainer.max_steps=5000", "seed=1,2")
-    started = tmp_path / "outputs" / "sweeps"
-    outcome = run_and_signal(
-        "xlm-train",
-        "-m",
-        *words,
-        when=lambda: bool([*started.glob("*/0/metrics.csv")]),
-        number=signal.SIGTERM,
-        cwd=tmp_path,
-    ).expect(128 + signal.SIGTERM)
-    assert re.search(r"^0 +1 .*stopped: SIGTERM$", outcome.stderr, re.MULTILINE)
-    assert re.search(r"^1 +2 +not run$", outcome.stderr, re.MULTILINE)
 
 
 # --- names of runs --------------------------------------------------------------------------------

@@ -61,8 +61,9 @@ ALLOWED: dict[str, set[str]] = {
     "data": ERRORS | {"manifest", "streaming"},
     "metrics_csv": {"atomic"},
     "loggers": ERRORS | {"metrics_csv", "run_folder", "schema"},
-    "callbacks": {"atomic", "callbacks", "checkpoint", "generation", "task", "text"}
-    | {"objectives", "perplexity", "streaming"},
+    "callbacks": ERRORS
+    | {"atomic", "callbacks", "checkpoint", "generation", "objectives", "perplexity"}
+    | {"run_folder", "streaming", "task", "text"},
     "closing": RUN | {"data_prep", "perplexity", "streaming"},
     "assembly": RUN | {"callbacks", "launch", "machine", "streaming", "warm_start"},
     "train": RUN | {"assembly", "callbacks", "closing", "loggers", "machine"},
@@ -74,7 +75,7 @@ ALLOWED: dict[str, set[str]] = {
     "schema": {"legality", "schema"},
     "overrides": ERRORS | {"legality", ""},
     "compose": ERRORS | {"legality", "overrides", "schema"},
-    "sweep": FILES | {"compose", "legality", "overrides"},
+    "sweep": FILES | {"compose", "launch", "legality", "overrides", "schema", "sweep"},
     "data_prep": FILES | {"manifest", "text", "data_prep", ""},  # "": the version
 }
 WITH_CONFIG = {"assembly", "train", "closing", "loggers", *COMMAND_NAMES}

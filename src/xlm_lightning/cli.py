@@ -22,7 +22,8 @@ from xlm_lightning.errors import UserError
 from xlm_lightning.legality import check_files
 from xlm_lightning.manifest import MANIFEST_NAME
 from xlm_lightning.overrides import Command, Words, read_words
-from xlm_lightning.sweep import run_sweep, tell_sweep
+from xlm_lightning.sweep.answers import follow_sweep, tell_sweep
+from xlm_lightning.sweep.running import run_sweep
 
 TRAIN = Command("train", schema.Train)
 PREPARE = Command("prepare", schema.Prepare)
@@ -94,12 +95,13 @@ def _export(config: schema.Export) -> Result:
 
 def _open(command: Command, run: Callable[[Any], Result]) -> NoReturn:
     """Run a command from its words to its exit code."""
+    follow_sweep()
     try:
         words = read_words(command, sys.argv[1:])
         if words.shows:
             code = _show(command, words)
         elif words.options.multirun:
-            code, swept = run_sweep(command, words, trains=command is TRAIN)
+            code, swept = run_sweep(command, sys.argv[1:], trains=command is TRAIN)
             _report(swept)
         else:
             (config,) = compose(command, words)

@@ -13,15 +13,17 @@ import re
 import string
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import hydra
 import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
@@ -29,9 +31,10 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationE
 from xlm_lightning.errors import UserError, did_you_mean
 from xlm_lightning.legality import check, check_shape, nearest_key, type_needed
 from xlm_lightning.overrides import Command, Words, config_folder, options_of
-from xlm_lightning.schema import CORPORA, Prepare
+from xlm_lightning.schema import CORPORA, Prepare, SweepPlan
 
 VERSION_BASE = "1.3"
+SWEEP = Command("sweep", SweepPlan)
 
 
 def compose(command: Command, words: Words) -> list[Any]:
@@ -40,10 +43,33 @@ def compose(command: Command, words: Words) -> list[Any]:
 
 
 def compose_jobs(command: Command, words: Words) -> list[tuple[list[str], Any]]:
-    """Return overrides and accepted configuration of every job."""
+    """Return overrides and accepted configuration of every job of a grid, or of the one job."""
     with _translated(), _initialised(command):
-        jobs = _expand(words.overrides) if words.options.multirun else [words.overrides]
-        return [(job, _accept(command, job, words.literals)) for job in jobs]
+        jobs = [words.overrides]
+        if words.options.multirun:
+            overrides = _parse(words.overrides)
+            _refuse_intervals(overrides)
+            jobs = BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]
+        return [(list(job), _accept(command, job, words.literals)) for job in jobs]
+
+
+def compose_job(command: Command, overrides: Sequence[str], words: Words) -> Any:
+    """Return the accepted configuration of one job of a sweep."""
+    with _translated(), _initialised(command):
+        return _accept(command, overrides, words.literals)
+
+
+def compose_sweep(words: Words) -> SweepPlan:
+    """Return what `-m` is to do with the jobs."""
+    with _translated(), _initialised(SWEEP):
+        plan: SweepPlan = _accept(SWEEP, words.sweep, {})
+    return plan
+
+
+def parse_overrides(command: Command, overrides: list[str]) -> list[Override]:
+    """Return what Hydra reads in the words, without expanding what has several values."""
+    with _translated(), _initialised(command):
+        return _parse(overrides)
 
 
 def show(command: Command, words: Words) -> None:
@@ -77,25 +103,36 @@ def _initialised(command: Command) -> Any:
     )
 
 
-def _expand(overrides: list[str]) -> list[list[str]]:
-    """Return the override lists of a sweep's jobs: the product of all comma lists, in order."""
-    parsed = OverridesParser.create().parse_overrides(overrides)
-    (jobs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
-    return [list(job) for job in jobs]
+def _parse(overrides: list[str]) -> list[Override]:
+    loader = GlobalHydra.instance().config_loader()  # for glob(*)
+    parsed: list[Override] = OverridesParser.create(loader).parse_overrides(overrides)
+    return parsed
+
+
+def _refuse_intervals(overrides: Sequence[Override]) -> None:
+    """Hydra says that its basic sweeper does not know them."""
+    for override in overrides:
+        if override.is_interval_sweep():
+            word = (override.input_line or "").lstrip("+")
+            raise UserError(
+                f"{word}: an interval needs sweep.method=optuna; name values for a grid"
+            )
 
 
 def _accept(
     command: Command,
-    overrides: list[str],
+    overrides: Sequence[str],
     literals: Mapping[str, str | None],
     complete: bool = True,
 ) -> Any:
     """Compose one job and hold it against the schema; `complete`: every key needs a value."""
-    composed = hydra.compose(command.name, overrides, return_hydra_config=True)
+    composed = hydra.compose(command.name, list(overrides), return_hydra_config=True)
     HydraConfig.instance().set_config(composed)  # ${hydra:...} is answered from here
+    launcher = _launcher(composed) if command is SWEEP else {}
     with open_dict(composed):
         del composed["hydra"]
     raw: Any = OmegaConf.to_container(composed, resolve=True)
+    raw.update(launcher)
     HydraConfig.instance().cfg = None  # else Lightning starts its children through Hydra
     raw.update(literals)
     try:
@@ -112,6 +149,17 @@ def _accept(
     for key, complaint in config.conflicts():
         raise UserError(f"{key}: {complaint}")
     return config
+
+
+def _launcher(composed: DictConfig) -> dict[str, Any]:
+    """The chosen file of conf/hydra/launcher; None for Hydra's own default, this machine."""
+    choice = composed.hydra.runtime.choices["hydra/launcher"]
+    if choice == "basic":
+        return {"launcher": None}
+    if choice not in options_of("hydra/launcher"):
+        offered = ", ".join(["basic", *options_of("hydra/launcher")])
+        raise UserError(f"hydra/launcher={choice}: choose one of {offered}")
+    return {"launcher": OmegaConf.to_container(composed.hydra.launcher, resolve=True)}
 
 
 def _typed(schema: type, raw: Mapping[str, Any]) -> DictConfig:

@@ -25,6 +25,7 @@ from xlm_lightning.legality import Verbatim, fields, nearest_key
 
 _QUOTED = re.compile(r"""'([^'\\]|\\.)*'|"([^"\\]|\\.)*\"""", re.DOTALL)
 _NO_NAME = re.compile(r"null|true|false|[\d.+-]*")  # what Hydra refuses to take for an option
+_SWEEP, _LAUNCHER = "sweep", "hydra/launcher"  # groups of every command, with -m
 _NOT_OFFERED = ("config_path", "config_name", "experimental_rerun")
 
 
@@ -57,6 +58,7 @@ class Words:
     options: argparse.Namespace
     overrides: list[str]  # for Hydra
     literals: dict[str, str | None]  # keys that bear the name of a folder that is no group here
+    sweep: list[str]  # what `-m` is to do with the jobs, for Hydra
 
     @property
     def shows(self) -> bool:
@@ -76,9 +78,15 @@ def read_words(command: Command, arguments: Sequence[str]) -> Words:
     groups = command.groups
     verbatim = _verbatim_keys(command) if not options.multirun else set()
     if options.shell_completion:  # install=bash and the like
-        return Words(options, list(options.overrides), {})
+        return Words(options, list(options.overrides), {}, [])
+    sweep: list[str] = []
     for given in options.overrides:
-        word, key, value = _split(given, groups)
+        word, key, value = _split(given, groups | {_SWEEP, _LAUNCHER})
+        if _is_for_sweeps(word):
+            if not options.multirun:
+                raise UserError(f"{given}: is for sweeps; add -m")
+            sweep.append(word)
+            continue
         if key is not None and key.startswith(("hydra.run.", "hydra.sweep.", "hydra.job.")):
             raise UserError(f"{key}: folders are this program's business; say run.dir=DIR")
         if key is None or key in groups or key.startswith("hydra."):
@@ -91,8 +99,15 @@ def read_words(command: Command, arguments: Sequence[str]) -> Words:
         else:
             overrides.append(f"++{key}={value}")
     if options.config_dir is not None:
-        overrides.append(f"hydra.searchpath=[{quoted(_folder_address(options.config_dir))}]")
-    return Words(options, overrides, literals)
+        search = f"hydra.searchpath=[{quoted(_folder_address(options.config_dir))}]"
+        overrides.append(search)
+        sweep.append(search)
+    return Words(options, overrides, literals, sweep)
+
+
+def _is_for_sweeps(word: str) -> bool:
+    key = _parts(word)[1]
+    return key in (_SWEEP, _LAUNCHER) or key.startswith((f"{_SWEEP}.", "hydra.launcher."))
 
 
 def options_of(group: str) -> list[str]:

@@ -21,6 +21,7 @@ from xlm_lightning.assembly import (
     build_trainer,
     build_world,
 )
+from xlm_lightning.callbacks.agreement import Agreement
 from xlm_lightning.callbacks.stop_signals import Stopped
 from xlm_lightning.checkpoint import resume_point
 from xlm_lightning.closing import say_how_to_resume, score_splits, show_results
@@ -42,14 +43,16 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
     task = build_task(config, model, data)
     pipelines = TextModel.load(data.folder, **text_options(data.manifest)).pipelines()
     callbacks = build_callbacks(config, run, pipelines, data)
+    agreement = Agreement(
+        run, asdict(config), command[1:], lambda trainer: _provenance(config, command, trainer)
+    )
     loggers = build_loggers(config.logger, asdict(config), run)
     trainer = build_trainer(
-        config.trainer, world, run.path, loggers=loggers, callbacks=callbacks.all
+        config.trainer, world, run.path, loggers=loggers, callbacks=[agreement, *callbacks.all]
     )
     if trainer.is_global_zero:
         run.copy_text_model(data.folder, data.manifest)
         run.write_config(asdict(config), command)
-        run.write_provenance(_provenance(config, command, trainer))
 
     started = time.monotonic()
     summary: dict[str, Any] = {"run_dir": str(run.path), "experiment": config.run.experiment}

@@ -18,6 +18,7 @@ from xlm_lightning.schema.prepare import (
     TextCorpus,
     WikipediaCorpus,
 )
+from xlm_lightning.schema.sweep import Slurm, Sweep, SweepPlan
 from xlm_lightning.schema.train import (
     Callbacks,
     Checkpoint,
@@ -59,6 +60,9 @@ __all__ = [
     "SampleCorpus",
     "Samples",
     "Schedule",
+    "Slurm",
+    "Sweep",
+    "SweepPlan",
     "Tensorboard",
     "Text",
     "TextCorpus",

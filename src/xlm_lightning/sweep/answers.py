@@ -1,0 +1,84 @@
+"""What a job tells the sweep that started it, and what the sweep makes of its end."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from xlm_lightning.atomic import write_json
+
+ANSWER_FILE = "XLM_SWEEP_ANSWER"  # environment: where a job leaves its result or its complaint
+SWEEP_PID = "XLM_SWEEP_PID"  # environment: the process with which a job ends
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+Status = Literal["finished", "stopped", "pruned", "failed", "not run"]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What came of a job."""
+
+    status: Status
+    exit_code: int | None  # of its process
+    perplexity: float | None  # mean over languages, of valid or what was scored
+    seconds: float | None
+    run_dir: str | None
+    error: str | None
+
+
+NOT_RUN = Ending("not run", None, None, None, None, None)
+
+
+def tell_sweep(answer: Mapping[str, Any]) -> None:
+    """Leave the result of this job, or its error, where the sweep that started it will look."""
+    path = os.environ.get(ANSWER_FILE)
+    if path is not None:
+        write_json(Path(path), answer)
+
+
+def follow_sweep() -> None:
+    """Ask the kernel for a SIGTERM when the sweep dies: a job that nobody watches stops and saves.
+
+    Only Linux offers it; elsewhere the jobs of a killed sweep run on to their end.
+    """
+    sweep = os.environ.pop(SWEEP_PID, None)
+    if sweep is None or not sys.platform.startswith("linux"):
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(sweep):  # it had died before we asked
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def read_answer(path: Path) -> dict[str, Any]:
+    """Return what a job has told, nothing where it was killed before."""
+    told: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return told
+
+
+def ending_of(code: int, told: Mapping[str, Any], *, signalled: bool) -> Ending:
+    """`code` as `Popen` gives it: -n for a job that signal n has ended before it could answer.
+
+    `signalled`: by the sweep itself; any other death is a failure.
+    """
+    stopped = signalled or told.get("status") == "stopped"
+    error = told.get("error")
+    if stopped or code < 0:
+        error = signal.Signals(abs(code) % 128).name if code else None
+    elif code and error is None:
+        error = f"exit code {code}"
+    scored = told.get("valid", told)
+    return Ending(
+        status="finished" if code == 0 else "stopped" if stopped else "failed",
+        exit_code=128 - code if code < 0 else code,
+        perplexity=scored.get("mean", {}).get("perplexity"),
+        seconds=told.get("seconds"),
+        run_dir=told.get("run_dir"),
+        error=error,
+    )
