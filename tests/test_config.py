@@ -57,9 +57,29 @@ def test_every_option_is_legal(command: overrides.Command, choice: str) -> None:
     accepted(command, choice, *NEEDED[command.name])
 
 
+SWEEPS = [f"{group}={name}" for group in ("sweep", "hydra/launcher")
+          for name in overrides.options_of(group)]  # fmt: skip
+
+
+@pytest.mark.parametrize("choice", SWEEPS)
+def test_every_option_of_a_sweep_is_legal(choice: str) -> None:
+    plan = compose.compose_sweep(overrides.read_words(cli.TRAIN, ["-m", choice]))
+    assert (plan.launcher is not None) == choice.startswith("hydra/launcher")
+    for key, values in plan.sweep.parameters.items():
+        (parsed,) = compose.parse_overrides(cli.TRAIN, [f"{key}={values}"])
+        assert parsed.is_sweep_override()
+
+
+def test_the_help_names_every_sweep() -> None:
+    told = call("xlm-train", "--help").expect().stdout
+    (line,) = re.findall(r"^ +sweep +with -m: (.*)$", told, re.MULTILINE)
+    assert set(line.split()) == set(overrides.options_of("sweep"))
+
+
 def test_every_file_is_an_entry_or_an_option_of_one() -> None:
-    entries = {f"{command.name}.yaml" for command in COMMANDS}
-    groups = {group for command in COMMANDS for group in command.groups} | {"hydra/help"}
+    entries = {f"{command.name}.yaml" for command in (*COMMANDS, compose.SWEEP)}
+    groups = {group for command in COMMANDS for group in command.groups}
+    groups |= {"sweep", "hydra/help", "hydra/launcher"}
     for file in CONF.rglob("*.yaml"):
         place = file.relative_to(CONF)
         assert str(place) in entries or str(place.parent) in groups, f"{place} is never chosen"

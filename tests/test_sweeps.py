@@ -363,6 +363,8 @@ def test_a_sweep_is_run_once_at_a_time(tiny: tuple[str, ...], tmp_path: Path) ->
         ("-m sweep.name=a/b seed=1,2", "sweep.name=a/b: must be letters"),
         ("-m seed='interval(1,2)'", "an interval needs sweep.method=optuna"),
         ("-m sweep.method=optuna", "has nothing to choose from"),
+        ("-m sweep.method=optuna optimizer.lrr=1,2", "Did you mean 'optimizer.lr'?"),
+        ("-m sweep.method=optuna seed=1,2 modle=3", "Did you mean 'model'?"),
         ("-m sweep.method=optuna optimizer.lr='interval(2,1)'", "from a lower to a higher value"),
         ("-m sweep.name=x run.dir=a,b", "they are for xlm-train without run.dir"),
         ("-m hydra/launcher=joblib seed=1,2", "hydra/launcher=joblib: choose one of basic, slurm"),

@@ -85,7 +85,7 @@ def read_words(command: Command, arguments: Sequence[str]) -> Words:
         if _is_for_sweeps(word):
             if not options.multirun:
                 raise UserError(f"{given}: is for sweeps; add -m")
-            sweep.append(word)
+            sweep.append(word if key in (_SWEEP, _LAUNCHER, None) else f"++{word}")
             continue
         if key is not None and key.startswith(("hydra.run.", "hydra.sweep.", "hydra.job.")):
             raise UserError(f"{key}: folders are this program's business; say run.dir=DIR")

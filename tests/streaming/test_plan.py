@@ -143,6 +143,30 @@ def test_counting_the_slots_of_a_long_run() -> None:
     assert time.process_time() - start < 10
 
 
+def test_the_end_of_a_long_run_on_64_gpus() -> None:
+    """The last whole passes of 500,000 steps: every block once, each rank reading its own slots."""
+    ranks, steps = 64, 500_000
+    blocks = {"de": [2048] * 10, "en": [2048] * 15}
+    plans = [Plan(5, 64, blocks, 0.7) for _ in range(2)]  # of even and of odd ranks
+    late = 60  # steps: some four passes
+    slots = {
+        number: plans[rank % 2].slot(number)
+        for rank in range(ranks)
+        for number in range((steps - late) * ranks + rank, steps * ranks, ranks)
+    }
+    earlier = plans[0].counts((steps - late) * ranks)
+    for language, name in enumerate(sorted(blocks)):
+        stream = [block for g in sorted(slots) if slots[g].language == language
+                  for block in blocks_of(slots[g])]  # fmt: skip
+        total = sum(blocks[name])
+        start = -earlier[name] * 64 % total  # where the first whole pass begins
+        passes = (len(stream) - start) // total
+        assert passes >= 2
+        for number in range(passes):
+            one = stream[start + number * total : start + (number + 1) * total]
+            assert len(set(one)) == total
+
+
 def test_a_language_without_blocks_is_refused() -> None:
     with pytest.raises(UserError, match="'de' has no block"):
         Plan(0, 1, {"de": [0], "en": [3]}, 0.7)

@@ -23,10 +23,9 @@ class SweepFolder:
     """Names of the files of a sweep; held by one sweep at a time, and as long as jobs of it run."""
 
     def __init__(self, name: str) -> None:
+        """Nothing is made before `take`."""
         self.path = SWEEPS / name
-        self.path.mkdir(parents=True, exist_ok=True)
-        self.lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
-        self._take()
+        self.lock = -1
 
     @property
     def table(self) -> Path:
@@ -52,8 +51,15 @@ class SweepFolder:
         """File of a job's standard error, where several jobs run at a time."""
         return self.path / f"{number}.log"
 
-    def claim(self, what: Mapping[str, Any]) -> None:
-        """Write down what this sweep tries; `UserError` where its folder holds another sweep."""
+    def take(self, what: Mapping[str, Any]) -> None:
+        """Make or open the folder for a sweep that tries `what`.
+
+        Waits for jobs that a killed sweep has left. Raises `UserError` beside a sweep that is
+        alive, and where the folder holds another sweep.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
+        self._wait_for_lock()
         path = self.path / "sweep.json"
         if not path.is_file():
             write_json(path, what)
@@ -66,8 +72,7 @@ class SweepFolder:
                     f"{_told(value)}; repeat its words to go on, or choose another sweep.name"
                 )
 
-    def _take(self) -> None:
-        """Wait for jobs that a killed sweep has left; refuse beside a sweep that is alive."""
+    def _wait_for_lock(self) -> None:
         deadline = time.monotonic() + _PATIENCE_SECONDS
         told = False
         while not self._locked():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from xlm_lightning.compose import (
@@ -47,7 +47,7 @@ def plan_sweep(
         return (plan, *_study(command, words, plan.sweep))
     folder = SweepFolder(plan.sweep.name or run_id())
     jobs = _grid_jobs(command, words, folder)
-    folder.claim({"jobs": [job.command for job in jobs]})
+    folder.take({"jobs": [job.command for job in jobs]})
     table = Table.of(jobs, folder.table)
     left = [job for job in jobs if table.status(job.number) != "finished"]
     return plan, Grid(left), table, folder
@@ -76,7 +76,7 @@ def _grid_jobs(command: Command, words: Words, folder: SweepFolder | None) -> li
 
 def _study(command: Command, words: Words, sweep: Sweep) -> tuple[Study, Table, SweepFolder]:
     try:
-        from xlm_lightning.sweep.study import Study, space_of
+        from xlm_lightning.sweep.study import Study, ends_of, space_of
     except ImportError as error:
         raise UserError(
             f"sweep.method=optuna needs optuna: pip install 'xlm-lightning[sweep]' ({error})"
@@ -106,7 +106,8 @@ def _study(command: Command, words: Words, sweep: Sweep) -> tuple[Study, Table, 
         for override in overrides
     }
     told = [word.lstrip("+") for word in [*words.overrides, *_literals(words)]]
-    folder.claim({"words": told, "seed": sweep.seed})
+    _check_ends(job_of, {key: ends_of(values) for key, values in space.items()})
+    folder.take({"words": told, "seed": sweep.seed})
     study = Study(
         folder.study,
         space,
@@ -117,6 +118,16 @@ def _study(command: Command, words: Words, sweep: Sweep) -> tuple[Study, Table, 
         seed=sweep.seed,
     )
     return study, Table.of([], folder.table), folder
+
+
+def _check_ends(
+    job_of: Callable[[int, Mapping[str, str]], Job], space: Mapping[str, tuple[str, str]]
+) -> None:
+    """Complain at once where neither the first nor the last values of all keys make a job."""
+    ends = [job_of(0, {key: values[end] for key, values in space.items()}) for end in (0, 1)]
+    complaints = [job.complaint for job in ends if job.complaint is not None]
+    if len(complaints) == 2:
+        raise UserError(complaints[0])
 
 
 def _job(

@@ -129,6 +129,14 @@ def space_of(overrides: Sequence[Override]) -> dict[str, BaseDistribution]:
     }
 
 
+def ends_of(values: BaseDistribution) -> tuple[str, str]:
+    """Return the first and the last value as words."""
+    if isinstance(values, CategoricalDistribution):
+        return _as_word(values.choices[0]), _as_word(values.choices[-1])
+    assert isinstance(values, FloatDistribution | IntDistribution)
+    return _as_word(values.low), _as_word(values.high)
+
+
 def _distribution(override: Override) -> BaseDistribution:
     """`interval(a,b)`, `tag(log,interval(a,b))`, `int(interval(a,b))`, `range(a,b)`, `x,y,z`."""
     values: Any = override.value()
