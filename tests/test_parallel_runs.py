@@ -39,6 +39,12 @@ WORDS = (
     "callbacks.samples.new_tokens=0",
 )
 
+TRAINERS = {
+    "cpu": ["trainer=cpu"],
+    "ddp_cpu": ["trainer=ddp_cpu"],
+    "fsdp": ["trainer=fsdp", "trainer.devices=2", "trainer.precision=32"],
+}
+
 
 @pytest.fixture(scope="module")
 def words(prepared: Path) -> tuple[str, ...]:
@@ -182,7 +188,16 @@ def test_torchrun_restarts_after_a_kill(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("before", "after"), [("cpu", "ddp_cpu"), ("ddp_cpu", "cpu")])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("cpu", "ddp_cpu"),
+        ("ddp_cpu", "cpu"),
+        ("fsdp", "fsdp"),
+        ("ddp_cpu", "fsdp"),
+        ("fsdp", "cpu"),
+    ],
+)
 def test_a_stopped_run_goes_on_on_another_number_of_processes(
     before: str, after: str, words: tuple[str, ...], alone: Path, tmp_path: Path
 ) -> None:
@@ -190,10 +205,10 @@ def test_a_stopped_run_goes_on_on_another_number_of_processes(
     last = folder / "checkpoints" / "last.ckpt"
     here = (*words, f"run.dir={folder}")
     stopped = run_and_signal(
-        "xlm-train", *here, f"trainer={before}", when=last.exists, number=signal.SIGTERM
+        "xlm-train", *here, *TRAINERS[before], when=last.exists, number=signal.SIGTERM
     ).expect(128 + signal.SIGTERM)
     assert 0 < stopped.result["steps"] < STEPS
-    run("xlm-train", *here, f"trainer={after}").expect()
+    run("xlm-train", *here, *TRAINERS[after]).expect()
     assert_the_same_training(folder, alone)
 
 

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, Timer
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.strategies import ModelParallelStrategy
 
 from xlm_lightning import schema
 from xlm_lightning.callbacks.figures import TrainingFigures
@@ -201,6 +202,10 @@ def build_trainer(
     arguments["val_check_interval"] *= world.accumulate_grad_batches
     del arguments["max_time"]  # a callback, so that the last checkpoint comes after it
     arguments["precision"] = choose_precision(options.precision, options.accelerator)
+    if options.strategy == "fsdp":
+        arguments["strategy"] = ModelParallelStrategy(
+            data_parallel_size=world.size, tensor_parallel_size=1, save_distributed_checkpoint=False
+        )
     return pl.Trainer(
         **arguments,
         default_root_dir=folder,

@@ -19,6 +19,7 @@ from xlm_lightning.manifest import Manifest
 from xlm_lightning.model import XLM
 from xlm_lightning.perplexity import perplexities
 from xlm_lightning.run_folder import RunFolder
+from xlm_lightning.sharding import load_weights
 from xlm_lightning.streaming.turns import CLM
 from xlm_lightning.task import LanguageModeling
 from xlm_lightning.text.pipeline import TextPipeline
@@ -34,7 +35,7 @@ def score_splits(
     if trainer.is_global_zero:
         print("scoring all of valid and test with the best weights", file=sys.stderr)
     if best:
-        task.model.load_state_dict(model_weights(read_checkpoint(Path(best))))
+        load_weights(task, task.model, model_weights(read_checkpoint(Path(best))))
     results: dict[str, Any] = {}
     trainer.validate(task, data, verbose=False)
     results["valid"] = task.results
@@ -48,7 +49,8 @@ def score_splits(
 
 def show_results(
     summary: Mapping[str, Any],
-    task: LanguageModeling,
+    model: XLM,
+    objectives: Sequence[str],
     pipelines: Mapping[str, TextPipeline],
     manifest: Manifest,
     samples: schema.Samples,
@@ -57,11 +59,11 @@ def show_results(
 
     Only a causal model writes text.
     """
-    if CLM not in task.objectives:
+    if CLM not in objectives:
         print("\n".join(closing_lines(summary, {})), file=sys.stderr)
         return {}
     sentences = write_sentences(
-        task.model,
+        model,
         pipelines,
         temperature=samples.temperature,
         top_k=samples.top_k,

@@ -7,7 +7,7 @@ h = norm(h + drop(attention(h))), h = norm(h + drop(feed_forward(h))); no final 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -135,7 +135,7 @@ class XLM(nn.Module):
         tied_output: bool = True,
     ) -> None:
         super().__init__()
-        self.arguments = {  # what a checkpoint needs to build the same model again
+        self.arguments: dict[str, Any] = {  # what a checkpoint needs to build the same model again
             "vocab_size": vocab_size,
             "num_languages": num_languages,
             "layers": layers,

@@ -21,7 +21,6 @@ import yaml
 from xlm_lightning.atomic import atomic_write, write_json, write_text
 from xlm_lightning.errors import UserError
 from xlm_lightning.manifest import Manifest, manifest_sha256
-from xlm_lightning.model import XLM
 from xlm_lightning.text.text_model import TextModel
 
 PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "omegaconf", "numpy", "sacremoses")
@@ -117,10 +116,10 @@ def provenance(
     }
 
 
-def weights_sha256(model: XLM) -> str:
+def weights_sha256(weights: Mapping[str, torch.Tensor]) -> str:
     """Hash of the fp32 bytes of all tensors in the order of their names."""
     digest = hashlib.sha256()
-    for _, tensor in sorted(model.state_dict().items()):
+    for _, tensor in sorted(weights.items()):
         digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 

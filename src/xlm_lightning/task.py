@@ -16,6 +16,7 @@ from xlm_lightning.model import XLM
 from xlm_lightning.objectives import predictions
 from xlm_lightning.optim import build_optimizer, learning_rate
 from xlm_lightning.perplexity import empty_sums, score, summarise
+from xlm_lightning.sharding import shard, whole
 from xlm_lightning.streaming.turns import CLM, TLM
 
 MONITOR = "valid/mean/perplexity"  # early stopping and the best checkpoint, as in the original
@@ -63,6 +64,11 @@ class LanguageModeling(pl.LightningModule):
         self.gradient_norm = torch.zeros(())  # of the last step, before clipping
         self.results: dict[str, dict[str, Any]] = {}  # of the last evaluation
         self._sums = self._empty_sums()
+
+    def configure_model(self) -> None:
+        """Share out the weights where the strategy asks for it; called before every stage."""
+        if self.device_mesh is not None:
+            shard(self, self.model, self.device_mesh["data_parallel"])
 
     def on_train_batch_start(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Make dropout a function of (seed, slot): a resumed run needs no random state saved.
@@ -134,12 +140,13 @@ class LanguageModeling(pl.LightningModule):
     ) -> None:
         """Clip by the global norm (0 or None: off) and keep the norm for the loggers."""
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        self.gradient_norm = torch.nn.utils.get_total_norm(gradients)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        self.gradient_norm = whole(norm)
         limit = gradient_clip_val or torch.inf
         # A CPU knows the norm now: below the limit a pass over all gradients is saved. A GPU would
         # have to be waited for.
         if self.device.type != "cpu" or self.gradient_norm > limit:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters(), limit, self.gradient_norm)
+            torch.nn.utils.clip_grads_with_norm_(self.parameters(), limit, norm)
 
     def _empty_sums(self) -> dict[str, Tensor]:
         """Objective -> (languages or pairs, 3)."""

@@ -29,6 +29,7 @@ from xlm_lightning.errors import UserError
 from xlm_lightning.loggers import build_loggers, close_loggers
 from xlm_lightning.machine import keep_freed_memory, uses_gpu
 from xlm_lightning.run_folder import RunFolder, provenance, text_options, weights_sha256
+from xlm_lightning.sharding import whole_model, whole_weights
 from xlm_lightning.text.text_model import TextModel
 
 
@@ -72,13 +73,19 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
                 "parameters": sum(parameter.numel() for parameter in model.parameters()),
                 "best_checkpoint": callbacks.best.best_model_path or None,
                 "last_checkpoint": str(callbacks.last.path),
-                "weights_sha256": weights_sha256(model),
+                "weights_sha256": weights_sha256(whole_weights(task, model)),
             }
             if signals.stopped_by is None:
                 summary |= score_splits(trainer, task, data, callbacks.best.best_model_path)
+                whole = whole_model(task, model)
                 if trainer.is_global_zero:
                     summary |= show_results(
-                        summary, task, pipelines, data.manifest, config.callbacks.samples
+                        summary,
+                        whole,
+                        task.objectives,
+                        pipelines,
+                        data.manifest,
+                        config.callbacks.samples,
                     )
         except Stopped:
             pass
@@ -113,6 +120,7 @@ def _prepare_process(config: schema.Train) -> None:
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*GPU available but not used.*",
         ".*LeafSpec.*",
+        ".*sync_dist=True.*",  # what is logged has been summed over the ranks already
     ):
         warnings.filterwarnings("ignore", message)
 

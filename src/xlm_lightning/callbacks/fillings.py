@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
+from xlm_lightning.model import XLM
 from xlm_lightning.objectives import predictions
 from xlm_lightning.streaming.masked_evaluation import MaskedBatch, MaskedEvaluationBatches
 from xlm_lightning.streaming.shards import TokenShards
-from xlm_lightning.task import LanguageModeling
 from xlm_lightning.text.pipeline import TextPipeline
 
 
@@ -21,25 +21,24 @@ class FilledGaps:
     pipelines: Mapping[str, TextPipeline]  # in the order of the language ids
     shards: TokenShards  # of the valid split
 
-    def __call__(self, task: LanguageModeling, step: int) -> list[str]:
+    def __call__(self, model: XLM, step: int) -> list[str]:
         """Two paragraphs a language."""
         blocks = MaskedEvaluationBatches(self.shards, 1, max_tokens=self.shards.stream_length)
         paragraphs = []
         for batch in map(blocks.__getitem__, range(len(blocks))):
             language, pipeline = list(self.pipelines.items())[batch["language"]]
-            paragraphs += _filled(task, batch, language, pipeline)
+            paragraphs += _filled(model, batch, language, pipeline)
         return paragraphs
 
 
 @torch.inference_mode()
-def _filled(
-    task: LanguageModeling, batch: MaskedBatch, language: str, pipeline: TextPipeline
-) -> list[str]:
+def _filled(model: XLM, batch: MaskedBatch, language: str, pipeline: TextPipeline) -> list[str]:
     places, targets = batch["places"], batch["targets"]
     tokens = batch["tokens"].long()
-    on_device = {"tokens": tokens.to(task.device), "places": places.to(task.device)}
-    hidden, _ = predictions(task.model, {**batch, **on_device})
-    guesses = task.model.logits(hidden).argmax(1).cpu()
+    device = model.tokens.weight.device
+    on_device = {"tokens": tokens.to(device), "places": places.to(device)}
+    hidden, _ = predictions(model, {**batch, **on_device})
+    guesses = model.logits(hidden).argmax(1).cpu()
     right = int((guesses == targets).sum())
     text, filled = (
         pipeline.decode(tokens.flatten().scatter(0, places, words).tolist())

@@ -10,13 +10,16 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.trainer.states import TrainerFn
 
 from xlm_lightning.atomic import write_text
 from xlm_lightning.generation import generate
+from xlm_lightning.model import XLM
+from xlm_lightning.sharding import whole_model
 from xlm_lightning.task import LanguageModeling, mix
 from xlm_lightning.text.pipeline import TextPipeline
 
-Write = Callable[[LanguageModeling, int], list[str]]  # (task, step) -> paragraphs
+Write = Callable[[XLM, int], list[str]]  # (model, step) -> paragraphs
 _HEADING = re.compile(r"^## step ([\d,]+)$", re.MULTILINE)
 
 
@@ -39,9 +42,12 @@ class Samples(Callback):
     def on_validation_end(  # type: ignore[override]
         self, trainer: pl.Trainer, pl_module: LanguageModeling
     ) -> None:
-        if trainer.is_global_zero and trainer.state.fn == "fit":
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        model = whole_model(pl_module, pl_module.model)
+        if trainer.is_global_zero:
             step = trainer.global_step
-            paragraphs = [f"## step {step:,}", *self.write(pl_module, step)]
+            paragraphs = [f"## step {step:,}", *self.write(model, step)]
             with self.path.open("a", encoding="utf-8") as file:
                 file.write("".join(f"{paragraph}\n\n" for paragraph in paragraphs))
 
@@ -56,17 +62,17 @@ class OwnText:
     top_k: int  # 0: draw from all words
     seed: int
 
-    def __call__(self, task: LanguageModeling, step: int) -> list[str]:
+    def __call__(self, model: XLM, step: int) -> list[str]:
         """One paragraph a language."""
         return [
-            f"**{language}** {self._text(task, index, pipeline, step)}"
+            f"**{language}** {self._text(model, index, pipeline, step)}"
             for index, (language, pipeline) in enumerate(self.pipelines.items())
         ]
 
-    def _text(self, task: LanguageModeling, index: int, pipeline: TextPipeline, step: int) -> str:
-        generator = torch.Generator(task.device).manual_seed(mix(self.seed, step))
+    def _text(self, model: XLM, index: int, pipeline: TextPipeline, step: int) -> str:
+        generator = torch.Generator(model.tokens.weight.device).manual_seed(mix(self.seed, step))
         (ids,) = generate(
-            task.model,
+            model,
             [],
             language=index,
             max_new_tokens=self.new_tokens,

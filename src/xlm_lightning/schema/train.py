@@ -111,7 +111,7 @@ class Trainer:
     accelerator: Accelerator
     devices: Any  # a number of devices per node, a list of their indices, or `auto`: all
     num_nodes: Any  # a number, or `auto`: as many as torchrun or srun has started, else 1
-    strategy: Annotated[str, OneOf("auto", "ddp")]
+    strategy: Annotated[str, OneOf("auto", "ddp", "fsdp")]
     precision: Precision
     max_steps: Positive  # optimizer steps
     max_time: str | None  # DD:HH:MM:SS
