@@ -1,12 +1,14 @@
-"""Shared fixtures: the real corpora beside the checkout, where they exist."""
+"""Shared fixtures: the real corpora beside the checkout, a SLURM on this host."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from cluster.slurm import Slurm, missing, slurm_in
 from commands import run
 
 # The tests fill the cores by running side by side; before torch is loaded, here or in a command.
@@ -37,3 +39,13 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("prepared") / "tiny"
     run("xlm-prepare", "corpus=sample_tiny", f"out={folder}", cwd=folder.parent).expect()
     return folder
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    """A SLURM of two nodes on this host; the test is skipped where it cannot be started."""
+    if reason := missing():
+        assert "REQUIRE_CLUSTER" not in os.environ, reason
+        pytest.skip(reason)
+    with slurm_in(tmp_path_factory.mktemp("slurm")) as running:
+        yield running

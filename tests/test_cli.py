@@ -60,7 +60,7 @@ def test_nobody_reads_the_help_to_its_end() -> None:
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("xlm-train trainer=", {"auto", "cpu", "gpu", "ddp", "ddp_cpu"}),
+        ("xlm-train trainer=", {"auto", "cpu", "gpu", "ddp", "ddp_cpu", "slurm"}),
         ("xlm-train experiment=xlm_", {"xlm_clm_ende_1024", "xlm_clm_enfr_1024"}),
         ("xlm-train optimizer.l", {"optimizer.lr="}),
         ("xlm-prepare corpus=t", {"text"}),

@@ -42,7 +42,8 @@ ALLOWED: dict[str, set[str]] = {
     "cross_entropy": set(),
     "optim": set(),
     "machine": ERRORS,
-    "launch": ERRORS,
+    "launch": ERRORS | {"slurm", ""},
+    "slurm": ERRORS,
     "attention": {"dropout"},
     "cache": set(),
     "model": {"attention", "cache", "dropout", "cross_entropy"},
@@ -67,7 +68,7 @@ ALLOWED: dict[str, set[str]] = {
     | {"model", "run_folder", "sharding", "streaming", "task", "text"},
     "closing": RUN | {"data_prep", "perplexity", "sharding", "streaming"},
     "assembly": RUN | {"callbacks", "launch", "machine", "streaming", "warm_start"},
-    "train": RUN | {"assembly", "callbacks", "closing", "loggers", "machine", "sharding"},
+    "train": RUN | {"assembly", "callbacks", "closing", "loggers", "machine", "sharding", "slurm"},
     "evaluate": TRAINED | {"cross_entropy", "manifest", "objectives", "perplexity", "streaming"},
     "generate": TRAINED | {"generation"},
     "export": TRAINED | {"atomic", "huggingface"},
@@ -76,7 +77,7 @@ ALLOWED: dict[str, set[str]] = {
     "schema": {"legality", "schema"},
     "overrides": ERRORS | {"legality", ""},
     "compose": ERRORS | {"legality", "overrides", "schema"},
-    "sweep": FILES | {"compose", "launch", "legality", "overrides", "schema", "sweep"},
+    "sweep": FILES | {"compose", "launch", "legality", "overrides", "schema", "slurm", "sweep"},
     "data_prep": FILES | {"manifest", "text", "data_prep", ""},  # "": the version
 }
 WITH_CONFIG = {"assembly", "train", "closing", "loggers", *COMMAND_NAMES}

@@ -10,8 +10,14 @@ from xlm_lightning.errors import UserError
 from xlm_lightning.launch import NO_SHARED_STORE, World, world_of
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "7", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "6"}
-SRUN = {"SLURM_NTASKS": "6", "SLURM_NNODES": "3", "SLURM_JOB_NAME": "train"}
-SHELL = SRUN | {"SLURM_JOB_NAME": "interactive"}
+JOB = {"SLURM_NTASKS": "6", "SLURM_NNODES": "3", "SLURM_JOB_NAME": "train"}
+SRUN = JOB | {
+    "SLURM_STEP_ID": "0",
+    "SLURM_STEP_NUM_NODES": "3",
+    "SLURM_STEP_TASKS_PER_NODE": "2(x3)",
+}
+SHELL = JOB | {"SLURM_JOB_NAME": "interactive"}
+ONE_TASK = SRUN | {"SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_TASKS_PER_NODE": "1"}
 
 
 def world(**changed: Any) -> World:
@@ -52,7 +58,9 @@ def test_lightning_starts_the_processes(asked: dict[str, Any], expected: World) 
     assert world(**asked) == expected
 
 
-@pytest.mark.parametrize("started_by", [TORCHRUN, SRUN], indirect=True)
+@pytest.mark.parametrize(
+    "started_by", [TORCHRUN, SRUN, SRUN | {"SLURM_JOB_NAME": "interactive"}], indirect=True
+)
 def test_the_launcher_says_how_many() -> None:
     assert world(devices="auto", slots_per_step=12) == World(2, 3, 2)
     assert world(devices=2, num_nodes=3) == World(2, 3, 1)
@@ -78,9 +86,23 @@ def test_what_restarts_need_is_told_once(
     assert not capsys.readouterr().err
 
 
-@pytest.mark.parametrize("started_by", [SHELL], indirect=True)
+@pytest.mark.parametrize("started_by", [SHELL, ONE_TASK], indirect=True)
 def test_a_shell_of_slurm_has_started_nothing() -> None:
-    assert world() == World(1, 1, 1)
+    assert world(devices=2) == World(2, 1, 1)
+
+
+@pytest.mark.parametrize("started_by", [JOB], indirect=True)
+def test_a_batch_job_without_srun_would_wait_for_ever() -> None:
+    with pytest.raises(UserError, match="write 'srun xlm-train'"):
+        world(devices="auto")
+
+
+@pytest.mark.parametrize(
+    "started_by", [SRUN | {"SLURM_STEP_TASKS_PER_NODE": "2(x2),1"}], indirect=True
+)
+def test_unequal_nodes_are_told() -> None:
+    with pytest.raises(UserError, match=r"2\(x2\),1 processes .* --ntasks-per-node"):
+        world(devices="auto")
 
 
 @pytest.mark.parametrize(

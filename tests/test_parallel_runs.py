@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import signal
 import subprocess
@@ -11,33 +9,17 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from commands import SCRIPTS, Outcome, environment, run, run_and_signal
 from crumbs import crumbs_of
 from in_process import call
 from processes import children
+from training import STEPS, WORDS, assert_the_same_training, logged_steps, summary
 
 from xlm_lightning.launch import NO_SHARED_STORE
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run")
-STEPS = 60
-WORDS = (
-    "experiment=debug",
-    "trainer.accelerator=cpu",
-    "model.dropout=0.1",
-    "model.attention_dropout=0.1",
-    "data.batch_size=2",
-    "data.stream_length=32",
-    "data.slots_per_step=4",
-    "data.max_valid_tokens=300",
-    f"trainer.max_steps={STEPS}",
-    "trainer.val_check_interval=30",
-    "checkpoint.every_n_steps=5",
-    "callbacks.samples.new_tokens=0",
-)
 
 TRAINERS = {
     "cpu": ["trainer=cpu"],
@@ -57,35 +39,6 @@ def alone(words: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("runs") / "alone"
     call("xlm-train", *words, f"run.dir={folder}").expect()
     return folder
-
-
-def weights(folder: Path) -> torch.Tensor:
-    """All weights of a run's end."""
-    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    return torch.cat([tensor.double().flatten() for tensor in checkpoint["state_dict"].values()])
-
-
-def summary(folder: Path) -> dict[str, Any]:
-    read: dict[str, Any] = json.loads((folder / "summary.json").read_text())
-    return read
-
-
-def logged_steps(folder: Path) -> list[str]:
-    with (folder / "metrics.csv").open(newline="") as file:
-        return [row["step"] for row in csv.DictReader(file)]
-
-
-def assert_the_same_training(folder: Path, reference: Path) -> None:
-    ours, theirs = weights(folder), weights(reference)
-    assert float((ours - theirs).norm() / theirs.norm()) < 1e-5
-    mine, other = summary(folder), summary(reference)
-    assert mine["status"] == "finished"
-    for name in ("steps", "tokens_seen"):
-        assert mine[name] == other[name]
-    for language in ("de", "en"):
-        assert mine["valid"][language]["tokens"] == other["valid"][language]["tokens"]
-        expected = pytest.approx(other["valid"][language]["perplexity"], rel=1e-4)
-        assert mine["valid"][language]["perplexity"] == expected
 
 
 def torchrun(options: Sequence[str], words: Sequence[str]) -> subprocess.Popen[str]:

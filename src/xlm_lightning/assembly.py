@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -9,6 +10,10 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, Timer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import ModelParallelStrategy
@@ -22,7 +27,7 @@ from xlm_lightning.callbacks.samples import OwnText, Samples
 from xlm_lightning.callbacks.stop_signals import StopSignals
 from xlm_lightning.checkpoint import AtomicCheckpointIO
 from xlm_lightning.data import StreamingDataModule
-from xlm_lightning.launch import World, world_of
+from xlm_lightning.launch import World, launched, world_of
 from xlm_lightning.machine import cpu_has_bf16, fastest_precision, require_gpu, uses_gpu
 from xlm_lightning.model import XLM
 from xlm_lightning.pretrained import load_model
@@ -214,8 +219,19 @@ def build_trainer(
         num_sanity_val_steps=0,
         logger=loggers,
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), _cluster_environment()],
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+
+
+def _cluster_environment() -> ClusterEnvironment:
+    """Tell Lightning who has started the processes; it would take a shell of SLURM for a launch."""
+    started = launched()
+    if started is None:
+        return LightningEnvironment()
+    if started.program == "torchrun":
+        return TorchElasticEnvironment()
+    os.environ["SLURM_NTASKS_PER_NODE"] = str(started.devices)  # wanted by Lightning, unset by -n
+    return SLURMEnvironment(auto_requeue=False)

@@ -62,6 +62,8 @@ def export() -> NoReturn:
 
 
 def _train(config: schema.Train) -> Result:
+    # SLURM may ask for a requeue at any time: the signal waits until it is handled
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     if _is_main_process():
         _ensure_data(config.data)
     from xlm_lightning.train import train as run

@@ -6,10 +6,10 @@ import os
 import sys
 from dataclasses import dataclass
 
+from xlm_lightning import slurm
 from xlm_lightning.errors import UserError
 
 NO_SHARED_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
-_INTERACTIVE = ("bash", "interactive")  # job names under which SLURM starts one shell, not a run
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,11 @@ def launched() -> Launch | None:
     if "TORCHELASTIC_RUN_ID" in variables:
         devices = int(variables["LOCAL_WORLD_SIZE"])
         return Launch("torchrun", devices, int(variables["WORLD_SIZE"]) // devices)
-    if "SLURM_NTASKS" in variables and variables.get("SLURM_JOB_NAME") not in _INTERACTIVE:
-        num_nodes = int(variables.get("SLURM_NNODES", "1"))
-        return Launch("srun", int(variables["SLURM_NTASKS"]) // num_nodes, num_nodes)
+    if slurm.STEP in variables:
+        devices, num_nodes = slurm.step_size()
+        # one process is as good as none: in `srun --pty bash` Lightning may start more
+        return None if devices * num_nodes == 1 else Launch("srun", devices, num_nodes)
+    slurm.require_srun()
     return None
 
 

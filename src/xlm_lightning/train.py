@@ -6,6 +6,7 @@ import logging
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from xlm_lightning.loggers import build_loggers, close_loggers
 from xlm_lightning.machine import keep_freed_memory, uses_gpu
 from xlm_lightning.run_folder import RunFolder, provenance, text_options, weights_sha256
 from xlm_lightning.sharding import whole_model, whole_weights
+from xlm_lightning.slurm import requeued_after
 from xlm_lightning.text.text_model import TextModel
 
 
@@ -102,8 +104,11 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
         run.write_summary(summary)
     close_loggers(trainer.loggers)
     if signals.stopped_by:
-        say_how_to_resume(command, run)
         summary["exit_code"] = 128 + signals.stopped_by
+        if not (trainer.is_global_zero and requeued_after(signals.stopped_by)):
+            if trainer.is_global_zero:
+                say_how_to_resume(command, run)
+            _wait_for_rank_0(trainer)
     return summary
 
 
@@ -123,6 +128,12 @@ def _prepare_process(config: schema.Train) -> None:
         ".*sync_dist=True.*",  # what is logged has been summed over the ranks already
     ):
         warnings.filterwarnings("ignore", message)
+
+
+def _wait_for_rank_0(trainer: pl.Trainer) -> None:
+    """Stay until its files are whole: srun and torchrun end all processes after the first one."""
+    with suppress(RuntimeError):  # it has left: SLURM will end us
+        trainer.strategy.barrier()
 
 
 def _provenance(

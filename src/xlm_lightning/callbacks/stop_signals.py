@@ -35,12 +35,14 @@ class StopSignals(Callback):
         self.received: signal.Signals | None = None  # by this process
         self.stopped_by: int | None = None  # the signal that all ranks have agreed on
         self._last_step = 0
+        self._process = os.getpid()
 
     @contextmanager
     def handled(self) -> Iterator[None]:
         """Handle signals in this block; before and after it they do what they did."""
         before = {number: signal.getsignal(number) for number in SIGNALS}
         self._install()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # one may have waited
         try:
             yield
         finally:
@@ -91,6 +93,8 @@ class StopSignals(Callback):
             signal.signal(number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            return  # a worker that reads data, which ends with the process it reads for
         if self.received is not None and number == signal.SIGINT:
             os._exit(128 + number)
         self.received = signal.Signals(number)

@@ -18,6 +18,7 @@ from xlm_lightning.errors import UserError
 from xlm_lightning.launch import launched
 from xlm_lightning.overrides import Command
 from xlm_lightning.schema import SweepPlan
+from xlm_lightning.slurm import requeued_after
 from xlm_lightning.sweep.answers import Ending
 from xlm_lightning.sweep.folder import SweepFolder
 from xlm_lightning.sweep.jobs import Job, LocalJob, Place, Running
@@ -70,6 +71,7 @@ def run_sweep(
     best = table.best()
     if best is not None:
         print(f"best: {best['command']}", file=sys.stderr)
+    requeued_after(code - 128)  # a sweep inside a job of SLURM: its id names the folder again
     return code, {
         "sweep_dir": None if folder is None else str(folder.path),
         "jobs": len(table),
