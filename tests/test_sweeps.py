@@ -111,6 +111,7 @@ def test_a_failing_job_does_not_stop_the_others(prepared: Path, tmp_path: Path) 
     assert "not a prepared folder" in failed["error"]
 
 
+@pytest.mark.slow
 def test_a_job_that_crashes_says_why(tiny: tuple[str, ...], tmp_path: Path) -> None:
     """Not the user's mistake but the machine's: its summary cannot be written."""
     words = (*tiny, "run.dir=first,run")
@@ -162,6 +163,7 @@ def test_a_signal_stops_the_sweep(tiny: tuple[str, ...], tmp_path: Path) -> None
     assert re.search(r"^1 +2 +not run$", outcome.stderr, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_where_it_was_stopped(tiny: tuple[str, ...], tmp_path: Path) -> None:
     """The second job cannot write its summary at first; the first one is not run again."""
     words = ("-m", *tiny, "seed=1,2", "sweep.name=both")
@@ -193,6 +195,7 @@ def test_each_file_of_values(name: str, tiny: tuple[str, ...], tmp_path: Path) -
     assert len({row["perplexity"] for row in rows}) == len(rows)
 
 
+@pytest.mark.slow
 def test_jobs_at_a_time_share_the_machine(
     tiny: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,7 +254,7 @@ def test_optuna_proposes_what_was_offered(tiny: tuple[str, ...], tmp_path: Path)
     """A proposal that contradicts itself fails, and the others go on."""
     words = (
         "sweep.method=optuna",
-        "sweep.trials=5",
+        "sweep.trials=3",
         "sweep.prune=false",
         SPACE,
         "schedule.warmup_steps=range(1,4,2)",
@@ -261,7 +264,7 @@ def test_optuna_proposes_what_was_offered(tiny: tuple[str, ...], tmp_path: Path)
     outcome = run("xlm-train", "-m", *tiny, *words, cwd=tmp_path).expect(2)
     sweep = tmp_path / outcome.result["sweep_dir"]
     rows = rows_of(sweep)
-    assert len(rows) == 5
+    assert len(rows) == 3
     for row in rows:
         assert 1e-4 <= float(row["optimizer.lr"]) <= 1e-2
         assert row["schedule.warmup_steps"] in ("1", "3")
@@ -277,20 +280,22 @@ def test_optuna_proposes_what_was_offered(tiny: tuple[str, ...], tmp_path: Path)
 @pytest.mark.slow
 def test_a_bad_trial_is_pruned(tiny: tuple[str, ...], tmp_path: Path) -> None:
     """After two good ones; it stops at a step, with its checkpoint."""
-    words = (*tiny, "trainer.max_steps=400", "trainer.val_check_interval=10", "sweep.name=p")
+    words = (*tiny, "trainer.max_steps=200", "trainer.val_check_interval=20")
     optuna = ("sweep.method=optuna", "sweep.startup_trials=2", "optimizer.lr=3e-3,1e-6")
     found = False
     for seed in range(4):  # the trials are drawn: seeds until one of the bad rate comes last
         name = f"sweep.name=p{seed}"
         several = (f"sweep.seed={seed}", "sweep.trials=5", name)
-        outcome = run("xlm-train", "-m", *words, *optuna, *several, cwd=tmp_path).expect()
+        outcome = run(
+            "xlm-train", "-m", *words, *optuna, *several, cwd=tmp_path, timeout=600
+        ).expect()
         rows = rows_of(tmp_path / "outputs" / "sweeps" / f"p{seed}")
         for row in rows:
             if row["status"] == "pruned":
                 found = True
                 assert row["optimizer.lr"] == "1e-6"
                 folder = tmp_path / row["run_dir"]
-                assert 0 < summary(folder)["steps"] < 400
+                assert 0 < summary(folder)["steps"] < 200
                 assert (folder / "checkpoints" / "last.ckpt").is_file()
         if found:
             assert outcome.result["pruned"] == sum(row["status"] == "pruned" for row in rows)
@@ -342,6 +347,7 @@ def test_a_killed_study_goes_on(tiny: tuple[str, ...], tmp_path: Path) -> None:
 
 
 # --- two at once, refusals ------------------------------------------------------------------------
+@pytest.mark.slow
 def test_a_sweep_is_run_once_at_a_time(tiny: tuple[str, ...], tmp_path: Path) -> None:
     words = (*tiny, "trainer.max_steps=5000", "seed=1,2", "sweep.name=one")
     with start(*words, cwd=tmp_path) as process:
