@@ -293,7 +293,7 @@ def test_a_bad_trial_is_pruned(tiny: tuple[str, ...], tmp_path: Path) -> None:
         for row in rows:
             if row["status"] == "pruned":
                 found = True
-                assert row["optimizer.lr"] == "1e-6"
+                assert float(row["optimizer.lr"]) == 1e-6
                 folder = tmp_path / row["run_dir"]
                 assert 0 < summary(folder)["steps"] < 200
                 assert (folder / "checkpoints" / "last.ckpt").is_file()

@@ -115,7 +115,8 @@ def _share(place: Place) -> dict[str, str]:
     """Cores, and the GPUs of CUDA_VISIBLE_DEVICES, for each of the jobs that run at a time."""
     if place.of == 1:
         return {}
-    threads = max(1, len(os.sched_getaffinity(0)) // place.of)
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    threads = max(1, cores // place.of)
     shares = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
     gpus = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
     each = len(gpus) // place.of
