@@ -10,9 +10,10 @@ import hashlib
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
+from data_prep.claims import one_at_a_time
 from data_prep.fetching import Patience, fetch, fetch_text
 from data_prep.holdout import HoldOut, write_splits
 from data_prep.pool import start_workers
@@ -54,13 +55,14 @@ def newscrawl(
     with naming_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for language in languages:
-            crawls = _fetch_crawls(folder, language, years, base_url, patience)
-            name = f"newscrawl.{language}"
-            key = [*(crawl.name for crawl in crawls), max_lines]
-            targets = _targets(folder, name, key, hold_out)
-            if not _all_there(targets):
-                sentences = ([line] for line in itertools.islice(_lines(crawls), last_line))
-                write_splits(sentences, targets, hold_out, blank_lines=False, source=name)
+            with _alone(folder, language):
+                crawls = _fetch_crawls(folder, language, years, base_url, patience)
+                name = f"newscrawl.{language}"
+                key = [*(crawl.name for crawl in crawls), max_lines]
+                targets = _targets(folder, name, key, hold_out)
+                if not _all_there(targets):
+                    sentences = ([line] for line in itertools.islice(_lines(crawls), last_line))
+                    write_splits(sentences, targets, hold_out, blank_lines=False, source=name)
             _add(files, language, targets)
     return files
 
@@ -88,20 +90,28 @@ def wikipedia(
     with naming_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for language in languages:
-            site = f"{base_url.rstrip('/')}/{language}wiki"
-            dump_date, sha1 = _published_dump(site, language, date, patience)
-            dump = folder / f"{language}wiki-{dump_date}-pages-articles.xml.bz2"
-            fetch(f"{site}/{dump_date}/{dump.name}", dump, sha1=sha1, patience=patience)
-            name = f"wikipedia.{dump_date}.{language}"
-            targets = _targets(folder, name, [sha1], hold_out)
-            if not _all_there(targets):
-                with start_workers(workers) as pool:
-                    documents = (
-                        [line.encode() for line in article] for article in articles(dump, pool)
-                    )
-                    write_splits(documents, targets, hold_out, blank_lines=True, source=dump.name)
+            with _alone(folder, language):
+                site = f"{base_url.rstrip('/')}/{language}wiki"
+                dump_date, sha1 = _published_dump(site, language, date, patience)
+                dump = folder / f"{language}wiki-{dump_date}-pages-articles.xml.bz2"
+                fetch(f"{site}/{dump_date}/{dump.name}", dump, sha1=sha1, patience=patience)
+                name = f"wikipedia.{dump_date}.{language}"
+                targets = _targets(folder, name, [sha1], hold_out)
+                if not _all_there(targets):
+                    with start_workers(workers) as pool:
+                        documents = (
+                            [line.encode() for line in article] for article in articles(dump, pool)
+                        )
+                        write_splits(
+                            documents, targets, hold_out, blank_lines=True, source=dump.name
+                        )
             _add(files, language, targets)
     return files
+
+
+def _alone(folder: Path, language: str) -> AbstractContextManager[None]:
+    """Several machines may prepare one corpus: the first one fetches it, the others wait."""
+    return one_at_a_time(folder / f".{language}.lock", f"fetching the text of {language}")
 
 
 def _fetch_crawls(

@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from data_prep.claims import one_at_a_time
 from data_prep.inputs import Inputs, pair_of, stored_bytes
 from data_prep.lines import TextPolicy, read_lines
 from data_prep.pool import Workers
 from data_prep.progress import note, show_progress
-from data_prep.reading import Piece, read_pieces, sha256_of
+from data_prep.reading import Piece, sha256_of
 from data_prep.settings import GivenTextModel, Settings
+from data_prep.sharing import Place, Stage, Text, share_out
+from data_prep.workspace import Session
 from xlm_lightning.atomic import atomic_write, write_json
 from xlm_lightning.text.bpe import BytePairEncoder, learn_bpe, write_codes
 from xlm_lightning.text.pipeline import WordCounter
@@ -50,21 +53,13 @@ class CountTask:
     """A piece of train text whose words are counted into a file of `folder`."""
 
     folder: Path
-    language: str
+    session: Session
+    place: Place
     piece: Piece
     mode: Mode
     lowercase_and_remove_accent: bool
     policy: TextPolicy
     key: str
-
-
-@dataclass(frozen=True)
-class CountResult:
-    """Where the counts of a piece are."""
-
-    path: Path
-    stored_bytes: int
-    raw_bytes: int
 
 
 def copy_given(given: GivenTextModel, out: Path) -> TextModelFiles:
@@ -76,37 +71,43 @@ def copy_given(given: GivenTextModel, out: Path) -> TextModelFiles:
 
 
 def learn(
-    out: Path, work: Path, settings: Settings, inputs: Inputs, pool: Workers
+    out: Path, session: Session, settings: Settings, inputs: Inputs, pool: Workers
 ) -> TextModelFiles:
-    """Count the train words of all languages, learn the merges, write codes and vocabulary."""
+    """Count the train words of all languages, learn the merges, write codes and vocabulary.
+
+    All processes of the session count and add up, one of them learns.
+    """
     merges = settings.merges
     assert merges is not None, "checked by check_text_model: it is given or learned"
-    words, key = _count_all(work, settings, inputs, pool)
-    record = work / "learned.json"
-    if record.is_file() and out.joinpath("codes").is_file() and out.joinpath("vocab").is_file():
+    words, key = _count_all(session, settings, inputs, pool)
+    record = session.work / "learned.json"
+    with one_at_a_time(session.work / "learning.lock", "learning the merges"):
+        if record.is_file() and out.joinpath("codes").is_file() and out.joinpath("vocab").is_file():
+            model = TextModelFiles.of(out)
+            if json.loads(record.read_bytes()) == _learned(model, key):
+                return model
+        note(f"learn {merges:,} merges from {len(words):,} different words")
+        codes = learn_bpe(words, merges)
+        write_codes(out / "codes", codes)
+        encoder = BytePairEncoder(codes)
+        Vocabulary.from_counts(_count_pieces(words, encoder)).save(out / "vocab")
         model = TextModelFiles.of(out)
-        if json.loads(record.read_bytes()) == _learned(model, key):
-            return model
-    note(f"learn {merges:,} merges from {len(words):,} different words")
-    codes = learn_bpe(words, merges)
-    write_codes(out / "codes", codes)
-    encoder = BytePairEncoder(codes)
-    Vocabulary.from_counts(_count_pieces(words, encoder)).save(out / "vocab")
-    model = TextModelFiles.of(out)
-    write_json(record, _learned(model, key))
-    return model
+        write_json(record, _learned(model, key))
+        return model
 
 
-def count_words(task: CountTask) -> CountResult:
-    """Write the counts of the words of a piece as JSON; runs in a worker process."""
-    digest = hashlib.sha256(f"{task.key} {task.language} {task.piece.sha256()}".encode())
+def count_words(task: CountTask) -> Path:
+    """Write the counts of the words of a piece as JSON; the path of the record of it."""
+    language = task.place.language
+    digest = hashlib.sha256(f"{task.key} {language} {task.piece.sha256()}".encode())
     path = task.folder / f"{digest.hexdigest()}.json"  # its name says what was counted, and how
-    raw_bytes = sum(len(segment.data) for segment in task.piece.segments)
     if not path.is_file():
         text = read_lines(task.piece, task.policy)
-        counter = _counter(task.language, task.mode, task.lowercase_and_remove_accent)
+        counter = _counter(language, task.mode, task.lowercase_and_remove_accent)
         write_json(path, counter.count(text.lines))
-    return CountResult(path, task.piece.stored_bytes, raw_bytes)
+    raw_bytes = sum(len(segment.data) for segment in task.piece.segments)
+    task.session.save(task.place.record, {"counts": path.name, "raw_bytes": raw_bytes})
+    return task.place.record
 
 
 @lru_cache(maxsize=1)  # building the rules of a language takes a good part of a second
@@ -131,33 +132,26 @@ def keep_frequent(words: Counter[str], max_types: int) -> None:
 
 
 def _count_all(
-    work: Path, settings: Settings, inputs: Inputs, pool: Workers
+    session: Session, settings: Settings, inputs: Inputs, pool: Workers
 ) -> tuple[Counter[str], str]:
     """All words of the train split, and a key of what was counted."""
     # Words are counted in the text of each language alone: translations are often given twice.
     own = {name: paths for name, paths in inputs["train"].items() if not pair_of(name)}
-    train = {"train": own}
-    tasks = (
-        CountTask(
-            work / "counts",
-            language,
-            piece,
-            settings.mode,
-            settings.lowercase_and_remove_accent,
-            settings.policy,
-            settings.key(),
-        )
-        for language, paths in train["train"].items()
-        for piece in read_pieces(paths, settings.piece_bytes)
-    )
+    texts = [Text("train", language, paths) for language, paths in own.items()]
+    stage = Stage(session, session.work / "counted", texts, settings.piece_bytes)
+    folder, key = session.work / "counts", settings.key()
+
+    def task(place: Place, piece: Piece) -> CountTask:
+        casing = settings.lowercase_and_remove_accent
+        return CountTask(folder, session, place, piece, settings.mode, casing, settings.policy, key)
+
     words: Counter[str] = Counter()
     counted = hashlib.sha256()
-    with show_progress("count words", stored_bytes(train)) as progress:
-        for result in pool.map(count_words, tasks):
-            words.update(_load_counts(result.path))
+    with show_progress("count words", stored_bytes({"train": own})) as progress:
+        for _, record in share_out(stage, task, count_words, pool, progress):
+            words.update(_load_counts(folder / record["counts"]))
             keep_frequent(words, MAX_WORD_TYPES)
-            counted.update(result.path.name.encode())
-            progress.advance(result.stored_bytes, result.raw_bytes)
+            counted.update(record["counts"].encode())
     return words, counted.hexdigest()
 
 

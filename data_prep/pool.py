@@ -1,4 +1,4 @@
-"""Work spread over processes: results in order, a bounded number in flight, no hang, no orphan.
+"""Work spread over processes: a bounded number of tasks in flight, no hang, no orphan.
 
 `ProcessPoolExecutor` reports a killed worker, which `multiprocessing.Pool` waits for for ever. Its
 workers outlive a killed parent, though, since each holds both ends of the queue they wait on; so
@@ -12,7 +12,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
@@ -42,7 +42,7 @@ class Workers:
             yield from map(function, tasks)
             return
         waiting: deque[Future[Result]] = deque()
-        try:
+        with _naming_a_killed_worker():
             for task in tasks:
                 waiting.append(self._executor.submit(function, task))
                 del task  # it may be large, and this frame lives on while the result is awaited
@@ -50,11 +50,36 @@ class Workers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        except BrokenProcessPool as error:
-            raise WorkerKilledError(
-                "a worker process was killed (out of memory?); run the same command again, with "
-                "fewer workers if it recurs: finished shards are kept"
-            ) from error
+
+    def as_completed(
+        self, function: Callable[[Task], Result], tasks: Iterable[Task]
+    ) -> Iterator[Result]:
+        """Yield each result when it is there: a long task does not hold up those after it."""
+        if self._executor is None:
+            yield from map(function, tasks)
+            return
+        running: set[Future[Result]] = set()
+        with _naming_a_killed_worker():
+            for task in tasks:
+                running.add(self._executor.submit(function, task))
+                del task
+                if len(running) >= self._in_flight:
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in done)
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+
+
+@contextmanager
+def _naming_a_killed_worker() -> Iterator[None]:
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise WorkerKilledError(
+            "a worker process was killed (out of memory?); run the same command again, with "
+            "fewer workers if it recurs: finished shards are kept"
+        ) from error
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from data_prep.settings import TOOL_VERSIONS, Settings
 from data_prep.shards import ShardResult
 from data_prep.workspace import (
     INPUTS_NAME,
-    WORK_NAME,
     check_folder,
     naming_disk_errors,
     remove_strangers,
@@ -78,7 +76,6 @@ def publish(
     )
     write_json(out / INPUTS_NAME, {"settings": settings.described(), "files": files})
     manifest.save(out)
-    shutil.rmtree(out / WORK_NAME)
 
 
 def describe_files(
@@ -124,7 +121,6 @@ def is_finished(out: Path, settings: Settings, inputs: Inputs) -> bool:
     if not (out / MANIFEST_NAME).is_file():
         return False
     _check_same_files(out, _files_of_finished(out, settings), inputs)
-    shutil.rmtree(out / WORK_NAME, ignore_errors=True)  # of a run killed right after its manifest
     note(f"{out} is already prepared from the same text with the same settings")
     return True
 

@@ -72,6 +72,18 @@ class Piece:
         return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class LoosePiece:
+    """A piece as it was read: many segments of a file. Joining copies every byte of it."""
+
+    segments: Sequence[Segment]
+    stored_bytes: int
+
+    def joined(self) -> Piece:
+        """One segment a file."""
+        return Piece(_joined(self.segments), self.stored_bytes)
+
+
 class HashedFile(io.RawIOBase):
     """A file on disk that counts and hashes the bytes read from it, compressed as they are."""
 
@@ -195,9 +207,14 @@ def naming_damage(path: Path) -> Iterator[None]:
         raise UserError(_damaged(path, error)) from error
 
 
-def read_pieces(
+def read_pieces(paths: Sequence[Path], piece_bytes: int) -> Iterator[Piece]:
+    """All pieces of the files, joined."""
+    return (loose.joined() for loose in read_loose_pieces(paths, piece_bytes))
+
+
+def read_loose_pieces(
     paths: Sequence[Path], piece_bytes: int, hashes: dict[Path, str] | None = None
-) -> Iterator[Piece]:
+) -> Iterator[LoosePiece]:
     """Cut the files, one after the other, into pieces of about `piece_bytes` of raw text.
 
     A remainder of less than half a piece joins the piece before it: no tiny shard at the end.
@@ -212,13 +229,13 @@ def read_pieces(
         size += len(segment.data)
         group_stored += stored
         if held and 2 * size >= piece_bytes:
-            yield Piece(_joined(held), held_stored)
+            yield LoosePiece(held, held_stored)
             held, held_stored = [], 0
         if size >= piece_bytes:
             held, held_stored = group, group_stored
             group, group_stored, size = [], 0, 0
     if held or group:
-        yield Piece(_joined(held + group), held_stored + group_stored)
+        yield LoosePiece(held + group, held_stored + group_stored)
 
 
 def _segments(

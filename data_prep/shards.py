@@ -1,19 +1,17 @@
 """One piece of raw text in, one shard of token ids out: a pure function, run in a worker process.
 
-The record beside the work (`.work/SPLIT/LANG-00000.json`) is written after the shard. It holds a
-hash of the piece and of everything that decides its ids, so a later run takes a shard over only
-when it would write the same bytes, whoever stopped the run before and why.
+The record of the work (`.work/SPLIT/LANG-00000.json`) is written after the shard. It holds a hash
+of the piece and of everything that decides its ids, so a later run takes a shard over only when it
+would write the same bytes, whoever stopped the run before and why.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import json
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +19,9 @@ import numpy.typing as npt
 from data_prep.inputs import pair_of, rules_of
 from data_prep.lines import PieceText, TextPolicy, read_lines
 from data_prep.reading import Piece, sha256_of
-from xlm_lightning.atomic import atomic_write, write_json
+from data_prep.sharing import Place, Record
+from data_prep.workspace import Session, read_record
+from xlm_lightning.atomic import atomic_write
 from xlm_lightning.manifest import BLOCK_LENGTH, Shard
 from xlm_lightning.text.bpe import BytePairEncoder, read_codes
 from xlm_lightning.text.pipeline import TextPipeline
@@ -46,50 +46,57 @@ class ShardTask:
     """A piece, and where its shard goes."""
 
     out: Path
-    work: Path
-    split: str
-    language: str
-    index: int
+    session: Session
+    place: Place
     piece: Piece
     encoding: Encoding
 
     @property
     def stem(self) -> str:
-        return f"{self.split}/{self.language}-{self.index:05}"
+        return f"{self.place.split}/{self.place.language}-{self.place.index:05}"
 
     @property
     def is_parallel(self) -> bool:
         """Whether line k of it belongs to line k of another shard."""
-        return bool(pair_of(self.language))
+        return bool(pair_of(self.place.language))
 
     @property
     def in_blocks(self) -> bool:
         """Whether it is cut into whole blocks, the tail dropped."""
-        return self.split == "train" and not self.is_parallel
+        return self.place.split == "train" and not self.is_parallel
 
 
 @dataclass(frozen=True)
 class ShardResult:
-    """What the caller keeps of a finished shard."""
+    """What is known of a finished shard."""
 
     split: str
     language: str
     shard: Shard
     anomalies: dict[str, int]
     has_words: bool
-    reused: bool
-    stored_bytes: int
+    reused: bool  # made by an earlier run
+    member: str  # of the session, who has made it or found it made
+
+    @classmethod
+    def of(cls, place: Place, record: Record) -> ShardResult:
+        """From the record of the work."""
+        shard = Shard(**record["shard"])
+        facts = {name: record[name] for name in ("anomalies", "has_words", "reused", "member")}
+        return cls(place.split, place.language, shard, **facts)
 
 
-def write_shard(task: ShardTask) -> ShardResult:
-    """Encode the piece and write its shard, unless an earlier run has."""
+def write_shard(task: ShardTask) -> Path:
+    """Encode the piece and write its shard, unless that was done before; the path of its record."""
     key = hashlib.sha256(f"{task.encoding.key} {task.piece.sha256()}".encode()).hexdigest()
-    record = task.work / f"{task.stem}.json"
-    finished = _finished(record, key, task)
-    if finished is not None:
-        return finished
+    record = task.place.record
+    known = read_record(record)
+    if known is not None and known["key"] == key and _is_whole(task.out, Shard(**known["shard"])):
+        if known["session"] != task.session.id:
+            task.session.save(record, {**known, "reused": True})
+        return record
     text = read_lines(task.piece, task.encoding.policy)
-    encoded = _pipeline(rules_of(task.language), task.encoding).encode_lines(text.lines)
+    encoded = _pipeline(rules_of(task.place.language), task.encoding).encode_lines(text.lines)
     ids = encoded.ids
     kept = len(ids) - len(ids) % BLOCK_LENGTH if task.in_blocks else len(ids)
     if task.is_parallel:
@@ -97,48 +104,24 @@ def write_shard(task: ShardTask) -> ShardResult:
     else:
         ends = _document_ends(text, encoded.line_ends, kept)
     shard = _write(task, ids[:kept], ends, text, encoded.unknown, len(ids) - kept)
-    has_words = len(ids) > len(text.lines)  # a line without words is a lone </s>
-    write_json(
+    task.session.save(
         record,
         {
             "key": key,
+            "raw_bytes": shard.raw_bytes,
             "shard": asdict(shard),
             "anomalies": text.anomalies,
-            "has_words": has_words,
+            "has_words": len(ids) > len(text.lines),  # a line without words is a lone </s>
+            "reused": False,
         },
     )
-    return _result(task, shard, text.anomalies, has_words, reused=False)
+    return record
 
 
-def _finished(record: Path, key: str, task: ShardTask) -> ShardResult | None:
-    """The result of an earlier run, if it is of the same input and its files are whole."""
-    if not record.is_file():
-        return None
-    known: dict[str, Any] = json.loads(record.read_bytes())
-    if known["key"] != key:
-        return None
-    shard = Shard(**known["shard"])
-    for path, digest in (
-        (task.out / shard.name, shard.sha256),
-        (task.out / shard.docs_name, shard.docs_sha256),
-    ):
-        if not path.is_file() or sha256_of(path) != digest:
-            return None
-    return _result(task, shard, known["anomalies"], known["has_words"], reused=True)
-
-
-def _result(
-    task: ShardTask, shard: Shard, anomalies: dict[str, int], has_words: bool, *, reused: bool
-) -> ShardResult:
-    return ShardResult(
-        task.split,
-        task.language,
-        shard,
-        anomalies,
-        has_words,
-        reused,
-        task.piece.stored_bytes,
-    )
+def _is_whole(out: Path, shard: Shard) -> bool:
+    """Whether the files of a shard are there, every byte of them."""
+    files = ((shard.name, shard.sha256), (shard.docs_name, shard.docs_sha256))
+    return all((out / name).is_file() and sha256_of(out / name) == digest for name, digest in files)
 
 
 @lru_cache(maxsize=1)  # pieces come language by language, and the word cache of each is large

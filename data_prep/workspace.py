@@ -1,29 +1,38 @@
-"""The folder that a preparation writes into: one writer at a time, resumable, never half finished.
+"""The folder that a preparation writes into: shared by all at work, resumable, never half finished.
 
-While it is worked on it holds `.work` (records of finished steps, the lock); `manifest.json` comes
-last and makes it a prepared folder.
+While it is worked on it holds `.work` (records of finished steps, locks); `manifest.json` comes
+last and makes it a prepared folder. Several processes, on one machine or many, may prepare the same
+folder together: those that are at it at the same time are a session.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
+import platform
 import shutil
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
+from data_prep.claims import lock
 from data_prep.inputs import SPLITS
 from data_prep.pool import WorkerKilledError
 from data_prep.progress import note
-from xlm_lightning.atomic import TEMPORARY_PREFIX
+from xlm_lightning.atomic import TEMPORARY_PREFIX, write_json
 from xlm_lightning.errors import UserError
 from xlm_lightning.manifest import MANIFEST_NAME
 
 WORK_NAME = ".work"
 INPUTS_NAME = "inputs.json"
+LOCK_NAME = "lock"  # shared by those at work
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 CANNOT_BE_WRITTEN = (
     *(errno.EACCES, errno.EPERM, errno.EROFS),
     *(errno.ENOTDIR, errno.EEXIST, errno.EISDIR),  # a file stands where a folder is needed
@@ -32,32 +41,98 @@ CANNOT_BE_WRITTEN = (
 )
 
 
-@contextmanager
-def workspace(out: Path) -> Iterator[Path]:
-    """The locked `.work` folder of `out`.
+@dataclass(frozen=True)
+class Session:
+    """Processes that prepare the same text with the same settings at the same time.
 
-    A `UserError` leaves nothing behind, unless some text has two finished shards already: that is
-    work worth keeping. Crashes and kills leave what is needed to go on.
+    A record of another session may be of other text: whoever meets it compares hashes before he
+    takes it over. One of this session is believed as it is.
+    """
+
+    work: Path
+    id: str
+    member: str  # machine and process id of this one
+
+    def save(self, record: Path, content: Mapping[str, Any]) -> None:
+        """Write the record of a step that is done."""
+        write_json(record, {**content, "session": self.id, "member": self.member})
+
+    def load(self, record: Path) -> dict[str, Any] | None:
+        """The record of a step that was done, or looked at and found done, in this session."""
+        content = read_record(record)
+        return content if content is not None and content["session"] == self.id else None
+
+
+def read_record(record: Path) -> dict[str, Any] | None:
+    """A record, of whatever session; None where there is none."""
+    try:
+        content: dict[str, Any] = json.loads(record.read_bytes())
+    except FileNotFoundError:
+        return None
+    return content
+
+
+@contextmanager
+def workspace(out: Path, prepared: Mapping[str, object]) -> Iterator[Session]:
+    """Be one of those who prepare `out`; raises `UserError` if they do it otherwise.
+
+    `prepared` holds text and settings under the names of their keys. The last one to leave a
+    finished folder removes `.work`. A `UserError` leaves nothing behind, unless others are at work
+    or some text has two finished shards already: that is work worth keeping. Crashes and kills
+    leave what is needed to go on.
     """
     check_folder(out)
     existed = out.exists()
     work = out / WORK_NAME
     work.mkdir(parents=True, exist_ok=True)
-    with (work / "lock").open("w") as lock:
+    with (work / LOCK_NAME).open("ab") as held:
+        session = _join(out, work, held, prepared)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another process is preparing {out}; wait for it to end") from None
-        for partial in out.rglob(f"{TEMPORARY_PREFIX}*"):  # of a process that was killed
-            partial.unlink()
-        try:
-            yield work
+            yield session
         except UserError as error:
+            if not lock(held, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                raise  # others are at work
             if isinstance(error, WorkerKilledError) or any(work.glob("*/*-00001.json")):
                 note(f"finished shards are kept in {out}: the next run goes on from there")
             else:
                 _discard(out, remove_folder=not existed)
             raise
+    remove_work(out)
+
+
+def remove_work(out: Path) -> None:
+    """Remove `.work` and what killed processes left, unless somebody is still at work.
+
+    The folder must be finished.
+    """
+    work = out / WORK_NAME
+    if not work.is_dir():
+        return
+    with (work / LOCK_NAME).open("ab") as held:
+        alone = lock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if alone:  # closed before it is removed: NFS keeps an open file under another name
+        for partial in out.rglob(f"{TEMPORARY_PREFIX}*"):
+            partial.unlink(missing_ok=True)
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _join(out: Path, work: Path, held: IO[bytes], prepared: Mapping[str, object]) -> Session:
+    """Take a share of the lock, and find out, or decide, what is being prepared."""
+    record = work / "session.json"
+    wanted = json.loads(json.dumps(prepared))
+    if lock(held, fcntl.LOCK_EX | fcntl.LOCK_NB):  # nobody is there
+        write_json(record, {"id": uuid.uuid4().hex, "prepared": wanted})
+    lock(held, fcntl.LOCK_SH)  # somebody may have been faster between the two locks
+    session = json.loads(record.read_bytes())
+    there = session["prepared"]
+    for key in [*wanted, *there]:
+        old, new = there.get(key, "nothing"), wanted.get(key, "nothing")
+        if old != new:
+            raise UserError(
+                f"another process is preparing {out} with {key}={old}, not {new}; "
+                "wait for it to end, or give another out="
+            )
+    return Session(work, session["id"], f"{platform.node()}:{os.getpid()}")
 
 
 @contextmanager
@@ -69,6 +144,11 @@ def naming_disk_errors(out: Path) -> Iterator[None]:
         if error.errno in NO_SPACE:
             raise UserError(
                 f"no space is left for {out}; make room and run the same command again"
+            ) from error
+        if error.errno in NO_LOCKS:
+            raise UserError(
+                f"the file system of {out} does not lock files ({error.strerror}); mount it with "
+                "locks or name a folder on another one"
             ) from error
         if error.errno in CANNOT_BE_WRITTEN:
             raise UserError(

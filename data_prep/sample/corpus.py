@@ -8,12 +8,12 @@ megabyte: a quarter of an hour for the train text of the default size.
 """
 
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_prep.claims import one_at_a_time
 from data_prep.pool import start_workers
 from data_prep.progress import note, show_growth
 from data_prep.sample.grammar import LANGUAGES, Language
@@ -67,12 +67,11 @@ def write_sample(folder: Path, *, megabytes: float, seed: int, workers: int = 2)
             note(f"{folder} already holds the sample text")
             return corpus
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            corpus = _write(folder, megabytes, seed, workers)
-        except BaseException:
-            _remove_partials(folder)
-            raise
-        save_record(folder, corpus, made_with)
+        with one_at_a_time(folder / ".lock", "writing the sample text"):
+            corpus = load_record(folder, made_with)
+            if corpus is None:
+                corpus = _write(folder, megabytes, seed, workers)
+                save_record(folder, corpus, made_with)
     return corpus
 
 
@@ -84,13 +83,17 @@ def _write(folder: Path, megabytes: float, seed: int, workers: int) -> SampleCor
     pairs = {"train": int(megabytes * 1e6 * _PARALLEL_SHARE)}
     pairs |= dict.fromkeys(("valid", "test"), _PARALLEL_BYTES)
     total = sum(task.train_bytes + 2 * _EVALUATION_BYTES + sum(pairs.values()) for task in tasks)
-    with (
-        show_growth("write the sample text", folder, total),
-        start_workers(min(workers, len(tasks))) as pool,
-    ):
-        by_language = dict(zip(LANGUAGES, pool.map(_write_language, tasks), strict=True))
-        jobs = [_PairTask(folder, split, pairs[split], seed) for split in SPLITS]
-        parallel = dict(zip(SPLITS, pool.map(_write_parallel, jobs), strict=True))
+    try:
+        with (
+            show_growth("write the sample text", folder, total),
+            start_workers(min(workers, len(tasks))) as pool,
+        ):
+            by_language = dict(zip(LANGUAGES, pool.map(_write_language, tasks), strict=True))
+            jobs = [_PairTask(folder, split, pairs[split], seed) for split in SPLITS]
+            parallel = dict(zip(SPLITS, pool.map(_write_parallel, jobs), strict=True))
+    finally:
+        for partial in folder.glob(f"{TEMPORARY_PREFIX}*"):  # of workers that were ended at once
+            partial.unlink()
     return SampleCorpus(
         files={
             split: {language: by_language[language][0][split] for language in LANGUAGES}
@@ -104,20 +107,6 @@ def _write(folder: Path, megabytes: float, seed: int, workers: int) -> SampleCor
         seed=seed,
         grammar_version=GRAMMAR_VERSION,
     )
-
-
-def _remove_partials(folder: Path) -> None:
-    """Remove what workers have left that ended at once because another one failed.
-
-    Their process ids are in the names; a partial file of a process that lives is not ours.
-    """
-    for partial in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        try:
-            os.kill(int(partial.name.removeprefix(TEMPORARY_PREFIX).partition("-")[0]), 0)
-        except ProcessLookupError:
-            partial.unlink(missing_ok=True)
-        except PermissionError:  # somebody else's
-            continue
 
 
 def _write_language(task: _Task) -> tuple[dict[Split, SampleFile], dict[Split, float]]:

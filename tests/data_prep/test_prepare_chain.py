@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from small_preparation import make_text, tree
 
-from data_prep import learning, publishing, workspace
+from data_prep import learning, workspace
 from data_prep.verify import verify
 from xlm_lightning.errors import UserError
 from xlm_lightning.manifest import Manifest, manifest_sha256
@@ -229,11 +229,6 @@ def test_a_file_where_a_folder_belongs_is_named(tmp_path, files, prepare_small):
         prepare_small(tmp_path / "out", files)
 
 
-def test_two_at_a_time_are_refused(tmp_path, files, prepare_small):
-    with workspace.workspace(tmp_path / "out"), pytest.raises(UserError, match="another process"):
-        prepare_small(tmp_path / "out", files)
-
-
 def test_several_files_of_a_language_follow_each_other(tmp_path, files, prepare_small):
     prepare_small(tmp_path / "one", files)
     whole = files["train"]["de"][0].read_bytes()
@@ -290,9 +285,9 @@ def test_the_manifest_comes_last(tmp_path, files, prepare_small, monkeypatch):
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    original = publishing.shutil.rmtree
+    original = workspace.shutil.rmtree
     monkeypatch.setattr(
-        publishing.shutil, "rmtree", lambda *a, **k: (time.sleep(0.2), original(*a, **k))
+        workspace.shutil, "rmtree", lambda *a, **k: (time.sleep(0.2), original(*a, **k))
     )
     prepare_small(tmp_path / "out", files)
     stop.set()
