@@ -66,7 +66,7 @@ ALLOWED: dict[str, set[str]] = {
     | {"objectives", "perplexity", "streaming"},
     "closing": RUN | {"data_prep", "perplexity", "streaming"},
     "assembly": RUN | {"callbacks", "launch", "machine", "streaming", "warm_start"},
-    "train": RUN | {"assembly", "callbacks", "closing", "loggers", "machine", "slurm"},
+    "train": RUN | {"assembly", "callbacks", "closing", "launch", "loggers", "machine", "slurm"},
     "evaluate": TRAINED | {"cross_entropy", "manifest", "objectives", "perplexity", "streaming"},
     "generate": TRAINED | {"generation"},
     "export": TRAINED | {"atomic", "huggingface"},
@@ -74,7 +74,7 @@ ALLOWED: dict[str, set[str]] = {
     "legality": ERRORS,
     "schema": {"legality", "schema"},
     "overrides": ERRORS | {"legality", ""},
-    "compose": ERRORS | {"legality", "overrides", "schema"},
+    "compose": ERRORS | {"legality", "overrides", "schema", "slurm", ""},
     "sweep": FILES | {"compose", "legality", "overrides"},
     "data_prep": FILES | {"manifest", "text", "data_prep", ""},  # "": the version
 }
