@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,3 +25,16 @@ def workers(pid: int) -> list[int]:
             if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
         ]
     return []
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process that was told to end has done so; it may take a moment."""
+    for _ in range(100):
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+        except FileNotFoundError:
+            return True
+        if "State:\tZ" in status:
+            return True
+        time.sleep(0.1)
+    return False

@@ -124,7 +124,13 @@ def test_nothing_heavy_is_imported_before_the_configuration_is_accepted(words: l
 
 
 # --- names of runs --------------------------------------------------------------------------------
-LAUNCHERS = ("SLURM_JOB_ID", "TORCHELASTIC_RUN_ID", "LOCAL_RANK", "WORLD_SIZE", "XLM_RUN_ID")
+LAUNCHERS = (
+    *("SLURM_JOB_ID", "SLURM_JOB_NAME", "SLURM_STEP_ID", "SLURM_STEP_NUM_TASKS"),
+    *("TORCHELASTIC_RUN_ID", "LOCAL_RANK", "WORLD_SIZE", "XLM_RUN_ID"),
+)
+JOB = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "train"}
+STEP = {"SLURM_STEP_ID": "3", "SLURM_STEP_NUM_TASKS": "2"}
+SHELL = {"SLURM_JOB_NAME": "interactive"}  # where one run follows another
 TIME_AND_LETTERS = re.compile(r"\d{8}-\d{6}-[a-z]{4}")
 
 
@@ -132,7 +138,11 @@ TIME_AND_LETTERS = re.compile(r"\d{8}-\d{6}-[a-z]{4}")
     ("given", "expected"),
     [
         ({}, TIME_AND_LETTERS),
-        ({"SLURM_JOB_ID": "4711"}, re.compile("4711")),
+        (JOB, re.compile("4711")),
+        (JOB | STEP, re.compile("4711")),
+        (JOB | SHELL, TIME_AND_LETTERS),
+        (JOB | SHELL | STEP, re.compile(r"4711\.3")),
+        (JOB | SHELL | STEP | {"SLURM_STEP_NUM_TASKS": "1"}, TIME_AND_LETTERS),
         ({"TORCHELASTIC_RUN_ID": "mine"}, re.compile("mine")),
         ({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "1"}, TIME_AND_LETTERS),
         ({"XLM_RUN_ID": "parents", "LOCAL_RANK": "1"}, re.compile("parents")),

@@ -68,7 +68,8 @@ ALLOWED: dict[str, set[str]] = {
     | {"model", "run_folder", "sharding", "streaming", "task", "text"},
     "closing": RUN | {"data_prep", "perplexity", "sharding", "streaming"},
     "assembly": RUN | {"callbacks", "launch", "machine", "streaming", "warm_start"},
-    "train": RUN | {"assembly", "callbacks", "closing", "loggers", "machine", "sharding", "slurm"},
+    "train": RUN
+    | {"assembly", "callbacks", "closing", "launch", "loggers", "machine", "sharding", "slurm"},
     "evaluate": TRAINED | {"cross_entropy", "manifest", "objectives", "perplexity", "streaming"},
     "generate": TRAINED | {"generation"},
     "export": TRAINED | {"atomic", "huggingface"},
@@ -76,7 +77,7 @@ ALLOWED: dict[str, set[str]] = {
     "legality": ERRORS,
     "schema": {"legality", "schema"},
     "overrides": ERRORS | {"legality", ""},
-    "compose": ERRORS | {"legality", "overrides", "schema"},
+    "compose": ERRORS | {"legality", "overrides", "schema", "slurm", ""},
     "sweep": FILES | {"compose", "launch", "legality", "overrides", "schema", "slurm", "sweep"},
     "data_prep": FILES | {"manifest", "text", "data_prep", ""},  # "": the version
 }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 
 from xlm_lightning.errors import UserError
-from xlm_lightning.launch import NO_SHARED_STORE, World, world_of
+from xlm_lightning.launch import NO_SHARED_STORE, World, use_network_interface, world_of
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "7", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "6"}
 JOB = {"SLURM_NTASKS": "6", "SLURM_NNODES": "3", "SLURM_JOB_NAME": "train"}
@@ -124,3 +125,15 @@ def test_an_accumulation_that_changes_the_recipe_is_told(
 ) -> None:
     assert world(accumulate_grad_batches=2, slots_per_step=8).slots_per_step == 2
     assert "steps of 2 micro-batches, not data.slots_per_step=8" in capsys.readouterr().err
+
+
+def test_the_network_interface_is_told_to_gloo_and_nccl(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+        monkeypatch.setenv(name, "before")
+    use_network_interface(None)
+    assert os.environ["GLOO_SOCKET_IFNAME"] == "before"
+    use_network_interface("lo")
+    assert os.environ["GLOO_SOCKET_IFNAME"] == "lo"
+    assert os.environ["NCCL_SOCKET_IFNAME"] == "=lo"
+    with pytest.raises(UserError, match=r"trainer\.network_interface=ib7: .* has .*lo"):
+        use_network_interface("ib7")

@@ -14,7 +14,7 @@ import pytest
 from commands import SCRIPTS, Outcome, environment, run, run_and_signal
 from crumbs import crumbs_of
 from in_process import call
-from processes import children
+from processes import children, has_ended
 from training import STEPS, WORDS, assert_the_same_training, logged_steps, summary
 
 from xlm_lightning.launch import NO_SHARED_STORE
@@ -163,6 +163,33 @@ def test_a_stopped_run_goes_on_on_another_number_of_processes(
     assert 0 < stopped.result["steps"] < STEPS
     run("xlm-train", *here, *TRAINERS[after]).expect()
     assert_the_same_training(folder, alone)
+
+
+@pytest.mark.slow
+def test_a_silent_process_ends_the_run(words: tuple[str, ...], tmp_path: Path) -> None:
+    """What torch says of it names no key; nothing of the run is left behind."""
+    folder = tmp_path / "run"
+    added = ("trainer=ddp_cpu", "trainer.timeout_seconds=30", f"trainer.max_steps={100 * STEPS}")
+    started = subprocess.Popen(
+        [str(SCRIPTS / "xlm-train"), *words, *added, f"run.dir={folder}"],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until((folder / "checkpoints" / "last.ckpt").exists, started)
+    silent = next(
+        child
+        for child in children(started.pid)
+        if "LOCAL_RANK=1" in Path(f"/proc/{child}/environ").read_text().split("\0")
+    )
+    os.kill(silent, signal.SIGSTOP)
+    outcome = end_of(started).expect(1)
+    assert "silent for longer than trainer.timeout_seconds=30 (" in outcome.stderr
+    assert f"run.dir={folder}" in outcome.stderr
+    assert "Traceback" not in outcome.stderr
+    assert summary(folder)["status"] == "failed"
+    assert has_ended(silent)
 
 
 def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:

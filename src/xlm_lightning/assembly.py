@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -16,7 +17,7 @@ from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, Timer
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.strategies import ModelParallelStrategy
+from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
 from xlm_lightning import schema
 from xlm_lightning.callbacks.figures import TrainingFigures
@@ -27,7 +28,7 @@ from xlm_lightning.callbacks.samples import OwnText, Samples
 from xlm_lightning.callbacks.stop_signals import StopSignals
 from xlm_lightning.checkpoint import AtomicCheckpointIO
 from xlm_lightning.data import StreamingDataModule
-from xlm_lightning.launch import World, launched, world_of
+from xlm_lightning.launch import World, launched, use_network_interface, world_of
 from xlm_lightning.machine import cpu_has_bf16, fastest_precision, require_gpu, uses_gpu
 from xlm_lightning.model import XLM
 from xlm_lightning.pretrained import load_model
@@ -206,11 +207,10 @@ def build_trainer(
     arguments = asdict(options) | asdict(world)
     arguments["val_check_interval"] *= world.accumulate_grad_batches
     del arguments["max_time"]  # a callback, so that the last checkpoint comes after it
+    timeout = timedelta(seconds=arguments.pop("timeout_seconds"))
+    arguments["strategy"] = _strategy(options.strategy, world, timeout)
+    use_network_interface(arguments.pop("network_interface"))
     arguments["precision"] = choose_precision(options.precision, options.accelerator)
-    if options.strategy == "fsdp":
-        arguments["strategy"] = ModelParallelStrategy(
-            data_parallel_size=world.size, tensor_parallel_size=1, save_distributed_checkpoint=False
-        )
     return pl.Trainer(
         **arguments,
         default_root_dir=folder,
@@ -224,6 +224,17 @@ def build_trainer(
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+
+
+def _strategy(name: str, world: World, timeout: timedelta) -> Strategy | str:
+    if name == "fsdp":
+        return ModelParallelStrategy(
+            data_parallel_size=world.size,
+            tensor_parallel_size=1,
+            save_distributed_checkpoint=False,
+            timeout=timeout,
+        )
+    return DDPStrategy(timeout=timeout) if name == "ddp" or world.size > 1 else name
 
 
 def _cluster_environment() -> ClusterEnvironment:

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from xlm_lightning import schema
 from xlm_lightning.compose import compose, show
-from xlm_lightning.errors import UserError
+from xlm_lightning.errors import LostProcessError, UserError
 from xlm_lightning.legality import check_files
 from xlm_lightning.manifest import MANIFEST_NAME
 from xlm_lightning.overrides import Command, Words, read_words
@@ -109,12 +109,12 @@ def _open(command: Command, run: Callable[[Any], Result]) -> NoReturn:
             (config,) = compose(command, words)
             check_files(config)
             code = _report(run(config))
-    except UserError as error:
+    except (UserError, LostProcessError) as error:
         tell_sweep({"error": str(error)})
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             traceback.print_exc()
         print(f"xlm-{command.name}: {error}", file=sys.stderr)
-        code = 2
+        code = 2 if isinstance(error, UserError) else 1
     except KeyboardInterrupt:
         print(f"xlm-{command.name}: interrupted", file=sys.stderr)
         code = 128 + signal.SIGINT

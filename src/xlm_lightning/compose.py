@@ -28,6 +28,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
+from xlm_lightning import slurm
 from xlm_lightning.errors import UserError, did_you_mean
 from xlm_lightning.legality import check, check_shape, nearest_key, type_needed
 from xlm_lightning.overrides import Command, Words, config_folder, options_of
@@ -287,7 +288,7 @@ def run_id() -> str:
     """
     torchrun = os.environ.get("TORCHELASTIC_RUN_ID")
     inherited = os.environ.get("XLM_RUN_ID") if "LOCAL_RANK" in os.environ else None
-    given = inherited or os.environ.get("SLURM_JOB_ID")
+    given = inherited or slurm.run_name()
     if given is None and torchrun == "none" and os.environ.get("WORLD_SIZE", "1") != "1":
         raise UserError(
             "torchrun gave no run id, so the processes cannot agree on a folder: "

@@ -1,4 +1,4 @@
-"""The one exception for what the user did wrong, and the nearest name to propose instead.
+"""The exceptions that are told without a traceback, and the nearest name to propose instead.
 
 Everything below the command line raises `UserError` with a message of one or two lines that names
 the key, value or file and the way out. The door (`cli.py`) prints it and leaves with exit code 2.
@@ -12,6 +12,10 @@ from collections.abc import Iterable
 
 class UserError(Exception):
     """A mistake of the user's, told in one or two lines: what is wrong, and what to do about it."""
+
+
+class LostProcessError(Exception):
+    """Another process of the run is gone or silent; told in one or two lines, exit code 1."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

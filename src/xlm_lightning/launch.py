@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
 import sys
 from dataclasses import dataclass
 
@@ -143,3 +145,32 @@ def _share(slots_per_step: int, processes: int) -> int:
             f"another number of devices"
         )
     return share
+
+
+# --- the network between hosts --------------------------------------------------------------------
+def use_network_interface(name: str | None) -> None:
+    """Let gloo (CPU) and NCCL (GPU) talk through one of this host's network interfaces."""
+    if name is None:
+        return
+    here = [interface for _, interface in socket.if_nameindex()]
+    if name not in here:
+        raise UserError(
+            f"trainer.network_interface={name}: {socket.gethostname()} has {', '.join(here)}"
+        )
+    os.environ["GLOO_SOCKET_IFNAME"] = name
+    os.environ["NCCL_SOCKET_IFNAME"] = f"={name}"  # else NCCL takes all whose names begin so
+
+
+# gloo has no exception of its own; its messages begin with a place in its source
+_GLOO = re.compile("gloo|Application timeout|Connection (closed|reset) by peer", re.IGNORECASE)
+_PLACE = re.compile(r"^\[\S+\] ")
+
+
+def lost_contact(error: Exception) -> str | None:
+    """Return torch's reason if an exception says that another process does not answer."""
+    from torch.distributed import DistError  # the door asks who has started it, without torch
+
+    told = str(error)
+    if isinstance(error, DistError) or (isinstance(error, RuntimeError) and _GLOO.search(told)):
+        return _PLACE.sub("", told).partition("\n")[0].partition(". ")[0]
+    return None

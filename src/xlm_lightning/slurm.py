@@ -15,6 +15,19 @@ REQUEUE_SIGNAL = signal.SIGUSR1  # as in `#SBATCH --signal=SIGUSR1@90`
 _SHELLS = ("bash", "interactive")  # names of jobs in which somebody types
 
 
+def run_name() -> str | None:
+    """Return the job's id, in all processes of a run the same and after a requeue as well.
+
+    In a shell one run follows another: the step's number is added; None where there is no step.
+    """
+    variables = os.environ
+    job, step = variables.get(JOB), variables.get(STEP)
+    if variables.get("SLURM_JOB_NAME") not in _SHELLS:
+        return job
+    alone = variables.get("SLURM_STEP_NUM_TASKS", "1") == "1"  # such as `srun --pty bash` itself
+    return None if alone else f"{job}.{step}"
+
+
 def step_size() -> tuple[int, int]:
     """Return the processes that srun has started on each node, and the nodes.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 import warnings
 from collections.abc import Sequence
@@ -26,7 +27,8 @@ from xlm_lightning.callbacks.agreement import Agreement
 from xlm_lightning.callbacks.stop_signals import Stopped
 from xlm_lightning.checkpoint import resume_point
 from xlm_lightning.closing import say_how_to_resume, score_splits, show_results
-from xlm_lightning.errors import UserError
+from xlm_lightning.errors import LostProcessError, UserError
+from xlm_lightning.launch import lost_contact
 from xlm_lightning.loggers import build_loggers, close_loggers
 from xlm_lightning.machine import keep_freed_memory, uses_gpu
 from xlm_lightning.run_folder import RunFolder, provenance, text_options, weights_sha256
@@ -98,6 +100,13 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
                 run.write_summary(
                     summary | {"status": "failed", "error": f"{type(error).__name__}: {error}"}
                 )
+            _end_children(trainer)
+            if reason := lost_contact(error):
+                raise LostProcessError(
+                    f"another process of this run is gone, or silent for longer than "
+                    f"trainer.timeout_seconds={config.trainer.timeout_seconds} ({reason});\n"
+                    f"with run.dir={run.path} it goes on from its last checkpoint"
+                ) from error
             raise
     summary = {"status": "stopped" if signals.stopped_by else "finished", **summary}
     if trainer.is_global_zero:
@@ -128,6 +137,13 @@ def _prepare_process(config: schema.Train) -> None:
         ".*sync_dist=True.*",  # what is logged has been summed over the ranks already
     ):
         warnings.filterwarnings("ignore", message)
+
+
+def _end_children(trainer: pl.Trainer) -> None:
+    """Leave no process behind that Lightning has started: a silent one hears nothing else."""
+    launcher = trainer.strategy.launcher
+    if launcher is not None:
+        launcher.kill(signal.SIGKILL)
 
 
 def _wait_for_rank_0(trainer: pl.Trainer) -> None:

@@ -120,6 +120,8 @@ class Trainer:
     val_check_interval: Positive  # optimizer steps between validations
     log_every_n_steps: Positive
     detect_anomaly: bool
+    timeout_seconds: Positive  # for which a process may be silent
+    network_interface: Annotated[str | None, NotEmpty()]  # between hosts; None: what torch finds
 
 
 @dataclass
