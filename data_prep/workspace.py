@@ -88,10 +88,11 @@ def workspace(out: Path, prepared: Mapping[str, object]) -> Iterator[Session]:
     wanted = json.loads(json.dumps(prepared))
 
     def begin() -> None:
-        write_json(record, {"id": uuid.uuid4().hex, "prepared": wanted})
+        write_json(record, {"id": uuid.uuid4().hex, "prepared": wanted, "found": existed})
 
     with _entered(work, begin) as (held, _):
-        session = _joined(out, work, json.loads(record.read_bytes()), wanted)
+        begun = json.loads(record.read_bytes())
+        session = _joined(out, work, begun, wanted)
         try:
             yield session
         except UserError as error:
@@ -100,7 +101,7 @@ def workspace(out: Path, prepared: Mapping[str, object]) -> Iterator[Session]:
             if isinstance(error, WorkerKilledError) or any(work.glob("*/*-00001.json")):
                 note(f"finished shards are kept in {out}: the next run goes on from there")
             else:
-                _discard(out, remove_folder=not existed)
+                _discard(out, remove_folder=not begun["found"])
             raise
     remove_work(out)
 
@@ -151,10 +152,10 @@ def _entered(
 
 
 def _joined(
-    out: Path, work: Path, session: Mapping[str, Any], wanted: Mapping[str, object]
+    out: Path, work: Path, begun: Mapping[str, Any], wanted: Mapping[str, object]
 ) -> Session:
-    """The session, which need not be the one this process has begun, if it is of the same work."""
-    there = session["prepared"]
+    """The session, if it is of the same work; another process may have begun it."""
+    there = begun["prepared"]
     for key in [*wanted, *there]:
         old, new = there.get(key, "nothing"), wanted.get(key, "nothing")
         if old != new:
@@ -162,7 +163,7 @@ def _joined(
                 f"another process is preparing {out} with {key}={old}, not {new}; "
                 "wait for it to end, or give another out="
             )
-    return Session(work, session["id"], f"{platform.node()}:{os.getpid()}")
+    return Session(work, begun["id"], f"{platform.node()}:{os.getpid()}")
 
 
 @contextmanager
@@ -219,4 +220,5 @@ def _discard(out: Path, *, remove_folder: bool) -> None:
     for name in ("codes", "vocab", INPUTS_NAME):
         (out / name).unlink(missing_ok=True)
     if remove_folder:
-        out.rmdir()
+        with suppress(OSError):  # somebody has come meanwhile, who will find the same mistake
+            out.rmdir()
