@@ -60,7 +60,9 @@ def one_at_a_time(path: Path, task: str) -> Iterator[None]:
             if not lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
                 note(f"another process is at work: {task}; waiting until it has ended")
                 lock(file, fcntl.LOCK_EX)
-            if not _is(path, file):  # its last holder has removed it: another file counts by now
+            if not is_file_of(
+                path, file
+            ):  # its last holder has removed it: another file counts by now
                 continue
             try:
                 yield
@@ -69,7 +71,8 @@ def one_at_a_time(path: Path, task: str) -> Iterator[None]:
             return
 
 
-def _is(path: Path, file: IO[bytes]) -> bool:
+def is_file_of(path: Path, file: IO[bytes]) -> bool:
+    """Whether an open file still stands under its name."""
     try:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:

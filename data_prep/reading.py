@@ -60,8 +60,7 @@ class Segment:
 class Piece:
     """The raw text of one shard."""
 
-    segments: tuple[Segment, ...]
-    stored_bytes: int  # read from the (compressed) files since the piece before, for progress
+    segments: tuple[Segment, ...]  # one a file
 
     def sha256(self) -> str:
         """Hash of the text and of where its files end (a file's end closes a document)."""
@@ -74,14 +73,13 @@ class Piece:
 
 @dataclass(frozen=True)
 class LoosePiece:
-    """A piece as it was read: many segments of a file. Joining copies every byte of it."""
+    """A piece as it was read, in many segments; joining them copies every byte."""
 
     segments: Sequence[Segment]
-    stored_bytes: int
+    stored_bytes: int  # read from the (compressed) files since the piece before, for progress
 
     def joined(self) -> Piece:
-        """One segment a file."""
-        return Piece(_joined(self.segments), self.stored_bytes)
+        return Piece(_joined(self.segments))
 
 
 class HashedFile(io.RawIOBase):
@@ -207,12 +205,7 @@ def naming_damage(path: Path) -> Iterator[None]:
         raise UserError(_damaged(path, error)) from error
 
 
-def read_pieces(paths: Sequence[Path], piece_bytes: int) -> Iterator[Piece]:
-    """All pieces of the files, joined."""
-    return (loose.joined() for loose in read_loose_pieces(paths, piece_bytes))
-
-
-def read_loose_pieces(
+def read_pieces(
     paths: Sequence[Path], piece_bytes: int, hashes: dict[Path, str] | None = None
 ) -> Iterator[LoosePiece]:
     """Cut the files, one after the other, into pieces of about `piece_bytes` of raw text.

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from data_prep.claims import Claim, claim
 from data_prep.pool import Workers
 from data_prep.progress import Progress, note
-from data_prep.reading import LoosePiece, Piece, read_loose_pieces
+from data_prep.reading import LoosePiece, Piece, read_pieces
 from data_prep.workspace import Session
 
 Task = TypeVar("Task")
@@ -66,7 +66,7 @@ def share_out(
 
     `work` runs in a worker process; it writes the record, when all else is written, and returns its
     path. A piece whose process ended before its work was done is taken over. `hashes` as in
-    `read_loose_pieces`.
+    `read_pieces`.
     """
     missing = _Missing(stage.session, progress)
     claims: dict[Path, Claim] = {}
@@ -141,6 +141,6 @@ def _lock_of(record: Path) -> Path:
 
 def _places(stage: Stage, hashes: dict[Path, str] | None) -> Iterator[tuple[Place, LoosePiece]]:
     for text in stage.texts:
-        for index, piece in enumerate(read_loose_pieces(text.paths, stage.piece_bytes, hashes)):
+        for index, piece in enumerate(read_pieces(text.paths, stage.piece_bytes, hashes)):
             record = stage.folder / text.split / f"{text.language}-{index:05}.json"
             yield Place(text.split, text.language, index, record), piece

@@ -14,13 +14,13 @@ import os
 import platform
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from data_prep.claims import lock
+from data_prep.claims import is_file_of, lock
 from data_prep.inputs import SPLITS
 from data_prep.pool import WorkerKilledError
 from data_prep.progress import note
@@ -84,9 +84,15 @@ def workspace(out: Path, prepared: Mapping[str, object]) -> Iterator[Session]:
     check_folder(out)
     existed = out.exists()
     work = out / WORK_NAME
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / LOCK_NAME).open("ab") as held:
-        session = _join(out, work, held, prepared)
+    record = work / "session.json"
+    wanted = json.loads(json.dumps(prepared))
+
+    def begin() -> None:
+        write_json(record, {"id": uuid.uuid4().hex, "prepared": wanted, "found": existed})
+
+    with _entered(work, begin) as (held, _):
+        begun = json.loads(record.read_bytes())
+        session = _joined(out, work, begun, wanted)
         try:
             yield session
         except UserError as error:
@@ -95,7 +101,7 @@ def workspace(out: Path, prepared: Mapping[str, object]) -> Iterator[Session]:
             if isinstance(error, WorkerKilledError) or any(work.glob("*/*-00001.json")):
                 note(f"finished shards are kept in {out}: the next run goes on from there")
             else:
-                _discard(out, remove_folder=not existed)
+                _discard(out, remove_folder=not begun["found"])
             raise
     remove_work(out)
 
@@ -106,25 +112,50 @@ def remove_work(out: Path) -> None:
     The folder must be finished.
     """
     work = out / WORK_NAME
-    if not work.is_dir():
+    if not work.is_dir() or not os.access(work, os.W_OK):
         return
-    with (work / LOCK_NAME).open("ab") as held:
-        alone = lock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    if alone:  # closed before it is removed: NFS keeps an open file under another name
-        for partial in out.rglob(f"{TEMPORARY_PREFIX}*"):
-            partial.unlink(missing_ok=True)
-        shutil.rmtree(work, ignore_errors=True)
+    with _entered(work) as (_, alone):
+        if alone:
+            for partial in out.rglob(f"{TEMPORARY_PREFIX}*"):
+                partial.unlink(missing_ok=True)
+            shutil.rmtree(work, ignore_errors=True)
+    if alone:  # where NFS has kept the open lock file under another name
+        with suppress(OSError):
+            work.rmdir()
 
 
-def _join(out: Path, work: Path, held: IO[bytes], prepared: Mapping[str, object]) -> Session:
-    """Take a share of the lock, and find out, or decide, what is being prepared."""
-    record = work / "session.json"
-    wanted = json.loads(json.dumps(prepared))
-    if lock(held, fcntl.LOCK_EX | fcntl.LOCK_NB):  # nobody is there
-        write_json(record, {"id": uuid.uuid4().hex, "prepared": wanted})
-    lock(held, fcntl.LOCK_SH)  # somebody may have been faster between the two locks
-    session = json.loads(record.read_bytes())
-    there = session["prepared"]
+@contextmanager
+def _entered(
+    work: Path, begin: Callable[[], None] | None = None
+) -> Iterator[tuple[IO[bytes], bool]]:
+    """The lock file of `work`, locked, and whether nobody else had it locked.
+
+    Who is alone keeps others out, unless there is something to `begin`, which they then join.
+    """
+    path = work / LOCK_NAME
+    while True:
+        try:
+            with suppress(FileExistsError):
+                work.mkdir(parents=True)
+            file = path.open("ab")
+        except FileNotFoundError:  # the last one to leave has removed the folder
+            continue
+        with file as held:
+            alone = lock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if alone and begin is not None and is_file_of(path, held):
+                begin()
+            if not alone or begin is not None:
+                lock(held, fcntl.LOCK_SH)
+            if is_file_of(path, held):
+                yield held, alone
+                return
+
+
+def _joined(
+    out: Path, work: Path, begun: Mapping[str, Any], wanted: Mapping[str, object]
+) -> Session:
+    """The session, if it is of the same work; another process may have begun it."""
+    there = begun["prepared"]
     for key in [*wanted, *there]:
         old, new = there.get(key, "nothing"), wanted.get(key, "nothing")
         if old != new:
@@ -132,7 +163,7 @@ def _join(out: Path, work: Path, held: IO[bytes], prepared: Mapping[str, object]
                 f"another process is preparing {out} with {key}={old}, not {new}; "
                 "wait for it to end, or give another out="
             )
-    return Session(work, session["id"], f"{platform.node()}:{os.getpid()}")
+    return Session(work, begun["id"], f"{platform.node()}:{os.getpid()}")
 
 
 @contextmanager
@@ -178,8 +209,8 @@ def check_folder(out: Path) -> None:
         raise UserError(f"out={out}: {there} is no folder; name another")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"out={out}: the folder {there} cannot be written; name another")
-    ours = (out / WORK_NAME).is_dir() or (out / MANIFEST_NAME).is_file()
-    if out.is_dir() and not ours and any(out.iterdir()):
+    others = out.is_dir() and any(path.name != WORK_NAME for path in out.iterdir())
+    if others and not ((out / WORK_NAME).is_dir() or (out / MANIFEST_NAME).is_file()):
         raise UserError(f"out={out} holds other files; name a new or an empty folder")
 
 
@@ -189,4 +220,5 @@ def _discard(out: Path, *, remove_folder: bool) -> None:
     for name in ("codes", "vocab", INPUTS_NAME):
         (out / name).unlink(missing_ok=True)
     if remove_folder:
-        out.rmdir()
+        with suppress(OSError):  # somebody has come meanwhile, who will find the same mistake
+            out.rmdir()

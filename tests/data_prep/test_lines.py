@@ -20,7 +20,7 @@ def lines_of(tmp_path: Path):
         path = tmp_path / "text.txt"
         path.write_bytes(data)
         (piece,) = read_pieces([path], 10**9)
-        return read_lines(piece, TextPolicy(invalid_utf8, max_word_length))
+        return read_lines(piece.joined(), TextPolicy(invalid_utf8, max_word_length))
 
     return read
 
@@ -65,7 +65,7 @@ def test_a_file_ends_a_document(tmp_path):
     for path in paths:
         path.write_bytes(b"x\ny\n")
     (piece,) = read_pieces(paths, 1000)
-    assert read_lines(piece, TextPolicy("error", 9)).document_ends == [2, 4]
+    assert read_lines(piece.joined(), TextPolicy("error", 9)).document_ends == [2, 4]
 
 
 def test_invalid_utf8_is_placed(lines_of):
@@ -89,7 +89,7 @@ def test_invalid_utf8_is_placed_in_later_pieces_too(tmp_path, place):
     offset = len(b"".join(rows[:place])) + 4
     pieces = read_pieces([path], 10_000)
     with pytest.raises(UserError, match=f"line {place + 1}, byte {offset}:"):
-        deque((read_lines(piece, TextPolicy("error", 20)) for piece in pieces), maxlen=0)
+        deque((read_lines(piece.joined(), TextPolicy("error", 20)) for piece in pieces), maxlen=0)
 
 
 def test_utf16_is_guessed(lines_of):

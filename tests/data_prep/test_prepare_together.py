@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -20,13 +21,22 @@ from small_preparation import arguments, make_text, tree
 
 from data_prep.claims import claim, one_at_a_time
 from data_prep.verify import verify
-from data_prep.workspace import workspace
+from data_prep.workspace import naming_disk_errors, workspace
 from xlm_lightning.errors import UserError
 from xlm_lightning.manifest import manifest_sha256
 
 PROGRAM = Path(__file__).with_name("prepare_process.py")
 CLAIM = "import sys, time; from pathlib import Path; from data_prep.claims import claim\n"
 CLAIM += "held = claim(Path(sys.argv[1])); print(held is not None, flush=True); time.sleep(60)"
+COME_AND_GO = """
+import sys
+from pathlib import Path
+from data_prep.workspace import naming_disk_errors, workspace
+
+for _ in range(300):
+    with workspace(Path(sys.argv[1]), {"text.mode": "moses"}) as session:
+        session.save(session.work / "train" / "de-00000.json", {})
+"""
 
 Process = subprocess.Popen[bytes]
 
@@ -165,6 +175,12 @@ def test_work_is_kept_while_others_are_at_it(tmp_path, files):
         assert (session.work / "session.json").is_file()
 
 
+def test_a_file_system_without_locks_is_named(tmp_path):
+    told = "does not lock files .*; mount it with locks"
+    with pytest.raises(UserError, match=told), naming_disk_errors(tmp_path):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
 def test_records_of_an_earlier_session_are_not_believed(tmp_path):
     out, prepared = tmp_path / "out", {"text.mode": "moses"}
     record = out / ".work" / "train" / "de-00000.json"
@@ -177,6 +193,13 @@ def test_records_of_an_earlier_session_are_not_believed(tmp_path):
     session.save(record, {"key": "a"})
     with workspace(out, prepared) as later:
         assert later.load(record) is None
+
+
+def test_who_comes_while_the_last_one_leaves(tmp_path):
+    """`.work` may go between any two steps of a newcomer, who then makes it anew."""
+    words = [sys.executable, "-c", COME_AND_GO, str(tmp_path / "out")]
+    end([subprocess.Popen(words, stderr=subprocess.PIPE) for _ in range(2)])
+    assert tree(tmp_path / "out") == {}
 
 
 def test_one_at_a_time(tmp_path):

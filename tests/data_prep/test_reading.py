@@ -32,7 +32,8 @@ def write(folder: Path, suffix: str, data: bytes = TEXT) -> Path:
 
 
 def pieces_of(paths: list[Path], size: int = 20_000) -> list[list[bytes]]:
-    return [[segment.data for segment in piece.segments] for piece in read_pieces(paths, size)]
+    pieces = (loose.joined() for loose in read_pieces(paths, size))
+    return [[segment.data for segment in piece.segments] for piece in pieces]
 
 
 @pytest.mark.parametrize("suffix", PACKERS)
@@ -77,7 +78,7 @@ def test_small_files_share_a_piece_and_keep_their_ends(tmp_path):
         paths.append(tmp_path / f"{index}.txt")
         paths[-1].write_bytes(data)
     (piece,) = read_pieces(paths, 1000)
-    assert [(s.data, s.first_line, s.ends_file) for s in piece.segments] == [
+    assert [(s.data, s.first_line, s.ends_file) for s in piece.joined().segments] == [
         (b"a\nb\n", 1, True),
         (b"c", 1, True),
         (b"d\n", 1, True),
@@ -86,7 +87,8 @@ def test_small_files_share_a_piece_and_keep_their_ends(tmp_path):
 
 
 def test_line_numbers_and_offsets_are_those_of_the_file(tmp_path):
-    segments = [s for p in read_pieces([write(tmp_path, ".gz")], 9_000) for s in p.segments]
+    pieces = read_pieces([write(tmp_path, ".gz")], 9_000)
+    segments = [segment for piece in pieces for segment in piece.joined().segments]
     assert len(segments) > 10
     for segment in segments:
         assert TEXT[segment.offset :].startswith(segment.data)
@@ -96,7 +98,7 @@ def test_line_numbers_and_offsets_are_those_of_the_file(tmp_path):
 def test_the_byte_order_mark_is_stripped_at_the_start_only(tmp_path):
     mark = b"\xef\xbb\xbf"
     (piece,) = read_pieces([write(tmp_path, ".txt", mark + b"a\n" + mark + b"b\n")], 1000)
-    assert piece.segments[0].data == b"a\n" + mark + b"b\n"
+    assert piece.joined().segments[0].data == b"a\n" + mark + b"b\n"
 
 
 def test_stored_bytes_add_up_to_the_files(tmp_path):
