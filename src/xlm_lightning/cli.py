@@ -22,6 +22,7 @@ from xlm_lightning.errors import UserError
 from xlm_lightning.legality import check_files
 from xlm_lightning.manifest import MANIFEST_NAME
 from xlm_lightning.overrides import Command, Words, read_words
+from xlm_lightning.streaming.store import is_remote
 from xlm_lightning.sweep import run_sweep, tell_sweep
 
 TRAIN = Command("train", schema.Train)
@@ -152,7 +153,7 @@ def _is_main_process() -> bool:
 def _ensure_data(data: schema.Data) -> None:
     """Prepare the embedded corpus where the run's data is missing and is allowed to be made."""
     folder = Path(data.dir)
-    if (folder / MANIFEST_NAME).is_file():
+    if is_remote(data.dir) or (folder / MANIFEST_NAME).is_file():
         return
     if data.prepare is None:
         raise UserError(

@@ -112,15 +112,16 @@ class Manifest:
                 f"{folder} is not a prepared folder (no {MANIFEST_NAME}); "
                 f"make one with: xlm-prepare corpus=text ... out={folder}"
             )
-        manifest = cls._parse(path)
+        manifest = cls.parse(path.read_bytes(), str(path))
         for shard in manifest.shards():
             _check_size(folder / shard.name, shard.bytes)
         return manifest
 
     @classmethod
-    def _parse(cls, path: Path) -> Manifest:
+    def parse(cls, content: bytes, path: str) -> Manifest:
+        """Read the content of the file `path`; `UserError` as `load`, but no file is looked at."""
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
+            raw = json.loads(content)
             version = raw["format_version"]
             if version != FORMAT_VERSION:
                 raise UserError(

@@ -49,7 +49,7 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
     if trainer.is_global_zero:
         run.copy_text_model(data.folder, data.manifest)
         run.write_config(asdict(config), command)
-        run.write_provenance(_provenance(config, command, trainer))
+        run.write_provenance(_provenance(config, command, trainer, data.folder))
 
     started = time.monotonic()
     summary: dict[str, Any] = {"run_dir": str(run.path), "experiment": config.run.experiment}
@@ -115,12 +115,13 @@ def _prepare_process(config: schema.Train) -> None:
 
 
 def _provenance(
-    config: schema.Train, command: Sequence[str], trainer: pl.Trainer
+    config: schema.Train, command: Sequence[str], trainer: pl.Trainer, data_folder: Path
 ) -> dict[str, Any]:
     return provenance(
         command=command,
         seed=config.seed,
-        data_folder=Path(config.data.dir),
+        data_dir=config.data.dir,
+        data_folder=data_folder,
         precision_asked=config.trainer.precision,
         precision_used=str(trainer.precision),
         world_size=trainer.world_size,
