@@ -16,7 +16,7 @@ from xlm_lightning import schema
 from xlm_lightning.cross_entropy import IGNORED
 from xlm_lightning.errors import UserError
 from xlm_lightning.machine import device_and_autocast, keep_freed_memory
-from xlm_lightning.manifest import Manifest, Shard
+from xlm_lightning.manifest import Manifest
 from xlm_lightning.model import PAD_ID
 from xlm_lightning.objectives import predictions
 from xlm_lightning.perplexity import (
@@ -64,7 +64,7 @@ def _evaluate_split(
     manifest = Manifest.load(folder) if mirror is None else mirror.manifest
     _check_fit(trained, manifest, folder, data_dir, config.split)
     if mirror is not None:
-        mirror.fetch_at_start(_scored_shards(trained, manifest, config.split))
+        mirror.fetch_at_start(manifest.read_files(config.split, parallel=trained.objective == TLM))
     batches = _batches(config, trained, folder, manifest, mirror)
     names, row = trained.languages, "language"
     if trained.objective == TLM:
@@ -113,13 +113,6 @@ def _to(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
         for name, value in batch.items()
     }
     return {**on_device, "tokens": on_device["tokens"].long()}
-
-
-def _scored_shards(trained: TrainedModel, manifest: Manifest, split: str) -> list[Shard]:
-    texts = [manifest.splits[split]]
-    if trained.objective == TLM:
-        texts = list(manifest.parallel.get(split, {}).values())
-    return [shard for languages in texts for shards in languages.values() for shard in shards]
 
 
 def _check_fit(

@@ -11,14 +11,14 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, TypeVar
 
 from xlm_lightning.atomic import atomic_write
 from xlm_lightning.errors import UserError
-from xlm_lightning.manifest import MANIFEST_NAME, Manifest, Shard
+from xlm_lightning.manifest import MANIFEST_NAME, Manifest
 from xlm_lightning.streaming.shard_cache import GB, NoRoomError, ShardCache
 from xlm_lightning.streaming.store import RefusedError, Store, is_remote, reason
 
@@ -62,9 +62,8 @@ class Mirror:
         """Another process has needs of its own."""
         return {**self.__dict__, "needed": frozenset()}
 
-    def fetch_at_start(self, shards: Iterable[Shard], later_bytes: int = 0) -> None:
-        """Fetch `shards` and their documents; `UserError` unless `later_bytes` more will fit."""
-        names = [name for shard in shards for name in (shard.name, shard.docs_name)]
+    def fetch_at_start(self, names: Collection[str], later_bytes: int = 0) -> None:
+        """Fetch some files; `UserError` unless `later_bytes` more will fit into the cache."""
         needed = later_bytes + sum(self._known[name][0] for name in names)
         needed += sum(file.stat().st_size for file in self.folder.iterdir() if file.is_file())
         if needed > self._cache.gigabytes * GB:
@@ -96,10 +95,7 @@ class Mirror:
         deadline = self._deadline()
         while not self.has(name):
             if time.monotonic() > deadline:
-                raise UserError(
-                    f"{self.folder / name}: another process has been fetching it for all of "
-                    f"data.retry_minutes={self._retry_minutes:g}; end it and start again"
-                )
+                raise self._too_long(name, "is still being fetched")
             self._fetch(name, self.needed, deadline, wait_until=deadline)
 
     def fetch_ahead(self, name: str, spared: frozenset[str]) -> None:
@@ -154,15 +150,17 @@ class Mirror:
                         f"{address}: {reason(error)}, {wrong} times; upload it again"
                     ) from error
                 if time.monotonic() + wait > deadline:
-                    raise UserError(
-                        f"{address}: {reason(error)}, for data.retry_minutes="
-                        f"{self._retry_minutes:g}; the same command with run.dir=DIR goes on from "
-                        "the last checkpoint"
-                    ) from error
-                note = f"{address}: {reason(error)}; trying again in {wait:.0f} s"
-                print(note, file=sys.stderr, flush=True)
+                    raise self._too_long(name, reason(error)) from error
+                note = f"{address}: {reason(error)}; trying again in {wait:g} s\n"
+                sys.stderr.write(note)  # in one piece: print would let another thread in between
                 time.sleep(wait)
                 wait = min(2 * wait, LONGEST_WAIT_SECONDS)
+
+    def _too_long(self, name: str, told: str) -> UserError:
+        return UserError(
+            f"{self.store.name(name)}: {told}, for data.retry_minutes={self._retry_minutes:g}; "
+            "training goes on from its last checkpoint when it is started again with run.dir=DIR"
+        )
 
     def _download(self, name: str, partial: IO[bytes], spared: frozenset[str]) -> None:
         """One attempt, into the partial file that this process holds."""

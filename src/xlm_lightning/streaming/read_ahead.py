@@ -30,18 +30,22 @@ def fetch_at_start(mirror: Mirror, plan: Plan, objectives: Sequence[str]) -> Non
     those of two places in a language's text, where one rank is a little behind another.
     """
     manifest = mirror.manifest
-    splits = {name: languages for name, languages in manifest.splits.items() if name != "train"}
-    texts = [*splits.values()]
-    if TLM in objectives:
-        texts += [sides for pairs in manifest.parallel.values() for sides in pairs.values()]
+    read = [
+        (split, objective == TLM)
+        for split in manifest.splits
+        for objective in objectives
+        if split != "train" or objective == TLM
+    ]
+    names = [
+        name for split, parallel in read for name in manifest.read_files(split, parallel=parallel)
+    ]
     places = 2 * sum(objective != TLM for objective in objectives)
-    read = 0
-    for shards in manifest.splits["train"].values():
-        largest = sorted(shard.bytes for shard in shards)[-places * plan.window_shards :]
-        read += sum(largest) if places else 0
-    mirror.fetch_at_start(
-        [shard for languages in texts for shards in languages.values() for shard in shards], read
-    )
+    windows = [
+        sorted(shard.bytes for shard in shards)[-places * plan.window_shards :]
+        for shards in manifest.splits["train"].values()
+        if places
+    ]
+    mirror.fetch_at_start(list(dict.fromkeys(names)), sum(map(sum, windows)))
 
 
 class ReadAhead:

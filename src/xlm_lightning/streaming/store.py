@@ -22,9 +22,12 @@ _STREAMED = {
     "http",
     "https",
 }  # one request a file; of others, one a piece
-_NO_ACCOUNT = {  # botocore's, google.auth's
-    *("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"),
-    "DefaultCredentialsError",
+# Names of errors, and of their bases: the libraries they come from may not be installed.
+_NOT_THERE = {"FileNotFoundError", "RepositoryNotFoundError", "EntryNotFoundError"}
+_DENIED = {
+    *("PermissionError", "ValueError"),  # the latter for names that cannot be
+    *("NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"),  # botocore
+    "DefaultCredentialsError",  # google.auth
 }
 
 
@@ -39,12 +42,13 @@ class Store:
         self.address = address.rstrip("/")
         self._scheme = address.partition("://")[0]
         self._served = False  # whether it has given anything yet
-        self._files: Any = None
-        self._process = 0
+        # By process, for connections do not survive a fork. Those of the parent are kept all the
+        # same: a child that dropped them would have s3fs close them, in a thread that it lacks.
+        self._filesystems: dict[int, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the connections behind: a process needs its own."""
-        return {**self.__dict__, "_files": None, "_process": 0}
+        """Leave the connections behind."""
+        return {**self.__dict__, "_filesystems": {}}
 
     def name(self, file: str) -> str:
         """Whole address of a file, for messages."""
@@ -68,7 +72,7 @@ class Store:
                 self._served = True
                 yield piece
         except Empty:
-            raise TimeoutError(f"nothing came for {STALL_SECONDS:.0f} seconds") from None
+            raise TimeoutError(f"nothing came for {STALL_SECONDS:g} s") from None
         except UserError:
             raise
         except Exception as error:
@@ -86,23 +90,31 @@ class Store:
             arrived.put(error)
 
     def _filesystem(self) -> Any:
-        if self._process != os.getpid():  # connections do not survive a fork
-            import fsspec  # here, so that the door can ask `is_remote` without it
+        process = os.getpid()
+        if process not in self._filesystems:
+            self._filesystems[process] = self._connect()
+        return self._filesystems[process]
 
-            try:
-                files = fsspec.filesystem(self._scheme, skip_instance_cache=True)
-            except ImportError as error:
-                extra = _PACKAGES.get(self._scheme)
-                if extra is None:
-                    raise
-                raise UserError(
-                    f"{self.address}: reading {self._scheme}:// takes another package; "
-                    f'pip install "xlm-lightning[{extra}]"'
-                ) from error
-            if self._scheme == "s3":
-                files.retries = 1  # s3fs retries in silence what botocore has already retried
-            self._files, self._process = files, os.getpid()
-        return self._files
+    def _connect(self) -> Any:
+        import fsspec  # here, so that the door can ask `is_remote` without it
+
+        # gcsfs would ask each bucket for its kind by gRPC, which does not survive a fork.
+        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        try:
+            files = fsspec.filesystem(self._scheme, skip_instance_cache=True)
+        except ImportError as error:
+            extra = _PACKAGES.get(self._scheme)
+            if extra is None:
+                raise
+            raise UserError(
+                f"{self.address}: reading {self._scheme}:// takes another package; "
+                f'pip install "xlm-lightning[{extra}]"'
+            ) from error
+        if self._scheme == "s3":
+            files.retries = 1  # s3fs retries in silence what botocore has already retried
+        if self._scheme == "hf":
+            files.isdir = lambda path: False  # it would list the whole folder at each file
+        return files
 
     def _way_to_read(self) -> dict[str, Any]:
         if self._scheme not in _STREAMED:
@@ -117,15 +129,12 @@ class Store:
 
     def _is_refusal(self, error: Exception) -> bool:
         """A store that has served before may refuse for a while: tokens expire, clocks differ."""
-        if isinstance(error, FileNotFoundError):
+        kinds = {kind.__name__ for kind in type(error).__mro__}
+        if kinds & _NOT_THERE:
             return True
-        told = {str(vars(error).get(name)) for name in ("status", "code")}  # aiohttp's, gcsfs's
-        return not self._served and (
-            isinstance(error, PermissionError | ValueError)
-            or type(error).__name__ in _NO_ACCOUNT
-            or bool(told & {"401", "403"})
-            or str(error).startswith("Forbidden: ")  # gcsfs
-        )
+        statuses = {str(vars(error).get(name)) for name in ("status", "code")}  # aiohttp, gcsfs
+        forbidden = str(error).startswith("Forbidden: ")  # gcsfs
+        return not self._served and bool(kinds & _DENIED or statuses & {"401", "403"} or forbidden)
 
 
 def is_remote(address: str) -> bool:
@@ -135,7 +144,7 @@ def is_remote(address: str) -> bool:
 
 def reason(error: BaseException) -> str:
     """One line about an error. The stores' libraries share no base class but `Exception`."""
-    told = str(error).strip().partition("\n")[0]
+    told = str(error).strip().partition("\n")[0].rstrip(".")
     if type(error).__module__.startswith("xlm_lightning"):
         return told
     return f"{type(error).__name__}: {told}".removesuffix(": ")
