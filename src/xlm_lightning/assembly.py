@@ -34,6 +34,8 @@ from xlm_lightning.model import XLM
 from xlm_lightning.pretrained import load_model
 from xlm_lightning.run_folder import RunFolder
 from xlm_lightning.streaming.masking import Masking
+from xlm_lightning.streaming.mirror import mirror_of
+from xlm_lightning.streaming.read_ahead import fetch_at_start
 from xlm_lightning.streaming.turns import CLM
 from xlm_lightning.task import MONITOR, LanguageModeling
 from xlm_lightning.text.pipeline import TextPipeline
@@ -56,8 +58,10 @@ def build_world(config: schema.Train) -> World:
 
 def build_data(config: schema.Train, world: World) -> StreamingDataModule:
     data = config.data
-    return StreamingDataModule(
-        Path(data.dir),
+    mirror = mirror_of(data.dir, Path(data.cache_dir), data.cache_gb, data.retry_minutes)
+    folder = Path(data.dir) if mirror is None else mirror.folder
+    module = StreamingDataModule(
+        folder,
         batch_size=data.batch_size,
         stream_length=data.stream_length,
         alpha=data.alpha,
@@ -65,13 +69,17 @@ def build_data(config: schema.Train, world: World) -> StreamingDataModule:
         seed=config.seed,
         slots_per_step=world.slots_per_step,
         objectives=config.objective.curves(),
-        masking=_masking(config.objective.masking, Path(data.dir)),
+        masking=_masking(config.objective.masking, folder),
         pair_tokens=data.pair_tokens,
         pair_max_length=data.pair_max_length,
         max_positions=config.model.max_positions,
         max_valid_tokens=data.max_valid_tokens,
         overfit_slots=data.overfit_slots,
+        mirror=mirror,
     )
+    if mirror is not None:
+        fetch_at_start(mirror, module.plan, module.turns.objectives)
+    return module
 
 
 def _masking(options: schema.Masking, folder: Path) -> Masking:

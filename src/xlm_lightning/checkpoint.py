@@ -56,7 +56,7 @@ def load_checkpoint(path: Path, objective: str | None = None) -> TrainedModel:
         stream_length=described["stream_length"],
         path=file,
         load_text_model=run.text_model,
-        data_folder=run.data_folder(),
+        data_dir=run.data_dir(),
         facts={"steps": checkpoint["global_step"], "objectives": ", ".join(objectives)},
     )
 

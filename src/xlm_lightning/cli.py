@@ -22,6 +22,7 @@ from xlm_lightning.errors import LostProcessError, UserError
 from xlm_lightning.legality import check_files
 from xlm_lightning.manifest import MANIFEST_NAME
 from xlm_lightning.overrides import Command, Words, read_words
+from xlm_lightning.streaming.store import is_remote
 from xlm_lightning.sweep.answers import follow_sweep, tell_sweep
 from xlm_lightning.sweep.running import run_sweep
 
@@ -156,7 +157,7 @@ def _is_main_process() -> bool:
 def _ensure_data(data: schema.Data) -> None:
     """Prepare the embedded corpus where the run's data is missing and is allowed to be made."""
     folder = Path(data.dir)
-    if (folder / MANIFEST_NAME).is_file():
+    if is_remote(data.dir) or (folder / MANIFEST_NAME).is_file():
         return
     if data.prepare is None:
         raise UserError(

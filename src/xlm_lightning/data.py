@@ -22,6 +22,7 @@ from xlm_lightning.errors import UserError
 from xlm_lightning.manifest import Manifest, manifest_sha256
 from xlm_lightning.streaming.loader import OrderedLoader, PairSlots, SlotBatches, TrainLoader
 from xlm_lightning.streaming.masking import Masking
+from xlm_lightning.streaming.mirror import Mirror
 from xlm_lightning.streaming.pair_evaluation import PairEvaluationBatches
 from xlm_lightning.streaming.pairs import PairShards
 from xlm_lightning.streaming.plan import PLAN_VERSION, Plan
@@ -68,9 +69,11 @@ class StreamingDataModule(pl.LightningDataModule):
         max_positions: int,
         max_valid_tokens: int | None = None,
         overfit_slots: int | None = None,
+        mirror: Mirror | None = None,
     ) -> None:
         """Read and check the manifest of `folder`; `UserError` when it is not whole.
 
+        `mirror`: brings the files of a folder that mirrors an object store.
         `slots_per_step` (ranks x accumulation) must stay the same when a run is resumed on another
         number of ranks. `objectives`: the weight of each one's loss, step by step. `pair_tokens`:
         of a micro-batch of parallel text, whose sentences have at most `pair_max_length` tokens, or
@@ -80,7 +83,8 @@ class StreamingDataModule(pl.LightningDataModule):
         """
         super().__init__()
         self.folder = folder
-        self.manifest = Manifest.load(folder)
+        self.mirror = mirror
+        self.manifest = Manifest.load(folder) if mirror is None else mirror.manifest
         self.batch_size = batch_size
         self.stream_length = stream_length
         self.alpha = alpha
@@ -101,7 +105,7 @@ class StreamingDataModule(pl.LightningDataModule):
     @cached_property
     def train_shards(self) -> TokenShards:
         """The train split."""
-        return TokenShards(self.folder, "train", self.stream_length, self.manifest)
+        return TokenShards(self.folder, "train", self.stream_length, self.manifest, self.mirror)
 
     @cached_property
     def plan(self) -> Plan:
@@ -127,27 +131,25 @@ class StreamingDataModule(pl.LightningDataModule):
                 f"{trainer.accumulate_grad_batches} make {slots_per_step} micro-batches a step, "
                 f"but slots_per_step is {self.slots_per_step}; change one of them"
             )
-        names = self.train_shards.names
-        # Another one at each start; the minute and not a random number, so that all ranks agree.
-        self.train_shards.check(names[int(time.time() / 60) % len(names)])
+        if names := self.train_shards.names:
+            # Another one at each start; by the minute, on which all ranks agree.
+            self.train_shards.check(names[int(time.time() / 60) % len(names)])
         self.plan.slot(0)
         others = [c for c in _callbacks(trainer) if not isinstance(c, _SlotCounter)]
         _callbacks(trainer)[:] = [_SlotCounter(self), *others]
 
     def evaluation_shards(self, split: str) -> TokenShards:
         """The valid or test split."""
-        return TokenShards(self.folder, split, self.stream_length, self.manifest)
+        return TokenShards(self.folder, split, self.stream_length, self.manifest, self.mirror)
 
     def pair_shards(self, split: str, max_length: int) -> PairShards:
         """The parallel text of a split, but for sentences of more than `max_length` tokens."""
-        return PairShards(
-            self.folder, split, self.manifest, max_tokens=self.pair_tokens, max_length=max_length
-        )
+        limits = {"max_tokens": self.pair_tokens, "max_length": max_length}
+        return PairShards(self.folder, split, self.manifest, self.mirror, **limits)
 
     def train_dataloader(self) -> TrainLoader:
         """One pass over all micro-batches of the run, so that no epoch ends in the middle."""
-        trainer = self._trainer
-        steps = trainer.max_steps
+        trainer, steps = self._trainer, self._trainer.max_steps
         return TrainLoader(
             SlotBatches(
                 self.plan,

@@ -28,6 +28,7 @@ from xlm_lightning.perplexity import (
     to_perplexity,
 )
 from xlm_lightning.pretrained import load_model
+from xlm_lightning.streaming.mirror import Mirror, mirror_of
 from xlm_lightning.streaming.original_evaluation import original_batches
 from xlm_lightning.streaming.pair_evaluation import PairEvaluationBatches
 from xlm_lightning.streaming.pairs import PairShards
@@ -54,12 +55,17 @@ def evaluate(config: schema.Evaluate) -> dict[str, Any]:
 def _evaluate_split(
     config: schema.Evaluate, trained: TrainedModel, device: torch.device
 ) -> dict[str, Any]:
-    folder = Path(config.data.dir) if config.data.dir is not None else trained.data_folder
-    if folder is None:
+    data = config.data
+    data_dir = data.dir or trained.data_dir
+    if data_dir is None:
         raise UserError("data.dir=null: say data.dir=DIR, the prepared folder to score")
-    manifest = Manifest.load(folder)
-    _check_fit(trained, manifest, folder, config.split)
-    batches = _batches(config, trained, folder, manifest)
+    mirror = mirror_of(data_dir, Path(data.cache_dir), data.cache_gb, data.retry_minutes)
+    folder = Path(data_dir) if mirror is None else mirror.folder
+    manifest = Manifest.load(folder) if mirror is None else mirror.manifest
+    _check_fit(trained, manifest, folder, data_dir, config.split)
+    if mirror is not None:
+        mirror.fetch_at_start(manifest.read_files(config.split, parallel=trained.objective == TLM))
+    batches = _batches(config, trained, folder, manifest, mirror)
     names, row = trained.languages, "language"
     if trained.objective == TLM:
         names, row = sorted(manifest.parallel[config.split]), "pair"
@@ -69,16 +75,20 @@ def _evaluate_split(
         sums[batch[row]] += score(trained.model, _to(batch, device))
     bytes_per_token = manifest.bytes_per_token(config.split) if trained.causal else None
     result: dict[str, Any] = summarise(sums.cpu(), names, bytes_per_token)
-    described = {"checkpoint": str(trained.path), "split": config.split, "data_dir": str(folder)}
+    described = {"checkpoint": str(trained.path), "split": config.split, "data_dir": data_dir}
     limit = manifest.limit.get(config.split) if trained.causal else None
     return described | result | ({"limit": limit} if limit else {})
 
 
 def _batches(
-    config: schema.Evaluate, trained: TrainedModel, folder: Path, manifest: Manifest
+    config: schema.Evaluate,
+    trained: TrainedModel,
+    folder: Path,
+    manifest: Manifest,
+    mirror: Mirror | None,
 ) -> Any:
     if trained.objective != TLM:
-        shards = TokenShards(folder, config.split, trained.stream_length, manifest)
+        shards = TokenShards(folder, config.split, trained.stream_length, manifest, mirror)
         batches_of = evaluation_batches if config.definition == "ours" else original_batches
         return batches_of(trained.objective, shards, config.batch_size)
     if config.definition == "xlm":
@@ -89,6 +99,7 @@ def _batches(
         folder,
         config.split,
         manifest,
+        mirror,
         max_tokens=config.batch_size * trained.stream_length,
         max_length=trained.model.max_positions - 2,
     )
@@ -104,25 +115,27 @@ def _to(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
     return {**on_device, "tokens": on_device["tokens"].long()}
 
 
-def _check_fit(trained: TrainedModel, manifest: Manifest, folder: Path, split: str) -> None:
+def _check_fit(
+    trained: TrainedModel, manifest: Manifest, folder: Path, data_dir: str, split: str
+) -> None:
     if manifest.vocab_size != trained.model.arguments["vocab_size"]:
         raise UserError(
-            f"data.dir={folder} has {manifest.vocab_size} token ids, the model "
+            f"data.dir={data_dir} has {manifest.vocab_size} token ids, the model "
             f"{trained.model.arguments['vocab_size']}: prepare the text with the model's own codes "
             "and vocabulary (xlm-prepare bpe.codes=FILE bpe.vocab=FILE)"
         )
     if Vocabulary.load(folder / "vocab").words != trained.load_text_model().vocabulary.words:
         raise UserError(
-            f"data.dir={folder} was encoded with other words than the model's: prepare the text "
+            f"data.dir={data_dir} was encoded with other words than the model's: prepare the text "
             "with the model's own codes and vocabulary (xlm-prepare bpe.codes=FILE bpe.vocab=FILE)"
         )
     if manifest.languages != trained.languages:
         raise UserError(
-            f"data.dir={folder} holds {', '.join(manifest.languages)}, the model was trained on "
+            f"data.dir={data_dir} holds {', '.join(manifest.languages)}, the model was trained on "
             f"{', '.join(trained.languages)}"
         )
     if not manifest.splits.get(split):
-        raise UserError(f"data.dir={folder} has no split {split}; it has {list(manifest.splits)}")
+        raise UserError(f"data.dir={data_dir} has no split {split}; it has {list(manifest.splits)}")
 
 
 def _evaluate_lines(

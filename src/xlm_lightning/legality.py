@@ -105,14 +105,23 @@ class Existing:
     """A file or folder that must be there when a command starts; `unless` lists other legal words.
 
     `what` says `file`, `folder`, or in words what may be either. With `hub` a value such as
-    `owner/name` may also be a model's name on the Hugging Face hub. Checked by `check_files`, not
-    by `check`: a configuration is legal on machines without its data.
+    `owner/name` may also be a model's name on the Hugging Face hub, with `remote` an address in an
+    object store. Checked by `check_files`, not by `check`: a configuration is legal on machines
+    without its data.
     """
 
-    def __init__(self, what: str, *, unless: tuple[str, ...] = (), hub: bool = False) -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        unless: tuple[str, ...] = (),
+        hub: bool = False,
+        remote: bool = False,
+    ) -> None:
         self.what = what
         self.unless = unless
         self.hub = hub
+        self.remote = remote
 
     def broken(self, value: Any) -> str:
         """See `Rule`."""
@@ -121,6 +130,8 @@ class Existing:
             wrong = path.is_dir() == (self.what == "file")
             return f"must be a {self.what}" if wrong else ""
         if value in self.unless or path.exists() or (self.hub and _may_be_on_the_hub(value)):
+            return ""
+        if self.remote and "://" in value:
             return ""
         folder = Path(value).absolute().parent
         if not folder.is_dir():

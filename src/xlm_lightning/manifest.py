@@ -83,6 +83,14 @@ class Manifest:
                 for shards in sides.values():
                     yield from shards
 
+    def read_files(self, split: str, *, parallel: bool) -> list[str]:
+        """Names of all files that are read of a split's texts, or of its parallel text."""
+        if not parallel:
+            return [shard.name for shards in self.splits[split].values() for shard in shards]
+        pairs = self.parallel.get(split, {}).values()
+        shards = [shard for sides in pairs for side in sides.values() for shard in side]
+        return [name for shard in shards for name in (shard.name, shard.docs_name)]
+
     def total(self, split: str, language: str, what: str) -> int:
         """Sum a count of `Shard` (`tokens`, `lines`, `raw_bytes`, ...) over a language's shards."""
         return sum(getattr(shard, what) for shard in self.splits[split][language])
@@ -112,15 +120,16 @@ class Manifest:
                 f"{folder} is not a prepared folder (no {MANIFEST_NAME}); "
                 f"make one with: xlm-prepare corpus=text ... out={folder}"
             )
-        manifest = cls._parse(path)
+        manifest = cls.parse(path.read_bytes(), str(path))
         for shard in manifest.shards():
             _check_size(folder / shard.name, shard.bytes)
         return manifest
 
     @classmethod
-    def _parse(cls, path: Path) -> Manifest:
+    def parse(cls, content: bytes, path: str) -> Manifest:
+        """Read the content of the file `path`; `UserError` as `load`, but no file is looked at."""
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
+            raw = json.loads(content)
             version = raw["format_version"]
             if version != FORMAT_VERSION:
                 raise UserError(

@@ -75,7 +75,7 @@ def read_original(path: Path, objective: str | None = None) -> TrainedModel:
         stream_length=params.get("bptt", 256),
         path=path,
         load_text_model=lambda: _text_model(path, content, languages),
-        data_folder=None,
+        data_dir=None,
         facts={"origin": "the original XLM program"},
     )
 

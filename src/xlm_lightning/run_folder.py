@@ -76,12 +76,12 @@ class RunFolder:
             raise UserError(f"{path} is missing: a checkpoint needs its run folder to read text")
         return TextModel.load(self.text_folder, **json.loads(path.read_text(encoding="utf-8")))
 
-    def data_folder(self) -> Path | None:
+    def data_dir(self) -> str | None:
         """Return the prepared folder that the run was trained on, None without its config.yaml."""
         path = self.path / "config.yaml"
         if not path.is_file():
             return None
-        return Path(yaml.safe_load(path.read_text(encoding="utf-8"))["data"]["dir"])
+        return str(yaml.safe_load(path.read_text(encoding="utf-8"))["data"]["dir"])
 
 
 def text_options(manifest: Manifest) -> dict[str, Any]:
@@ -97,6 +97,7 @@ def provenance(
     *,
     command: Sequence[str],
     seed: int,
+    data_dir: str,
     data_folder: Path,
     precision_asked: str,
     precision_used: str,
@@ -111,7 +112,7 @@ def provenance(
         "hardware": _hardware(),
         "world_size": world_size,
         "seed": seed,
-        "data": {"dir": str(data_folder), "manifest_sha256": manifest_sha256(data_folder)},
+        "data": {"dir": data_dir, "manifest_sha256": manifest_sha256(data_folder)},
         "precision": {"asked": precision_asked, "used": precision_used},
     }
 

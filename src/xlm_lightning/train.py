@@ -49,7 +49,10 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
     pipelines = TextModel.load(data.folder, **text_options(data.manifest)).pipelines()
     callbacks = build_callbacks(config, run, pipelines, data)
     agreement = Agreement(
-        run, asdict(config), command[1:], lambda trainer: _provenance(config, command, trainer)
+        run,
+        asdict(config),
+        command[1:],
+        lambda trainer: _provenance(config, command, trainer, data.folder),
     )
     loggers = build_loggers(config.logger, asdict(config), run)
     trainer = build_trainer(
@@ -153,12 +156,13 @@ def _wait_for_rank_0(trainer: pl.Trainer) -> None:
 
 
 def _provenance(
-    config: schema.Train, command: Sequence[str], trainer: pl.Trainer
+    config: schema.Train, command: Sequence[str], trainer: pl.Trainer, data_folder: Path
 ) -> dict[str, Any]:
     return provenance(
         command=command,
         seed=config.seed,
-        data_folder=Path(config.data.dir),
+        data_dir=config.data.dir,
+        data_folder=data_folder,
         precision_asked=config.trainer.precision,
         precision_used=str(trainer.precision),
         world_size=trainer.world_size,

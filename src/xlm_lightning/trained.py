@@ -22,7 +22,7 @@ class TrainedModel:
     stream_length: int  # tokens of a training sequence
     path: Path  # the file that holds the weights
     load_text_model: Callable[[], TextModel]  # `UserError` where codes or vocabulary are missing
-    data_folder: Path | None  # prepared folder that it was trained on, where that is known
+    data_dir: str | None  # prepared folder that it was trained on, where that is known
     facts: dict[str, Any]  # what an export tells of its origin
 
     @property

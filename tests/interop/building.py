@@ -117,7 +117,7 @@ def random_model(
         stream_length=32,
         path=Path("random.ckpt"),
         load_text_model=lambda: text_model,
-        data_folder=None,
+        data_dir=None,
         facts={"steps": 0},
     )
 

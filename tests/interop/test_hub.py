@@ -127,3 +127,25 @@ def test_a_hub_that_does_not_answer_is_told(hub: Hub, run: Run) -> None:
     hub.silent = False
     assert "owner/never-seen: neither a file or folder here" in refused.stderr
     assert len(refused.stderr.strip().splitlines()) <= 2
+
+
+def test_prepared_text_is_scored_from_the_hub(
+    hub: Hub, run: Run, run_folder: Path, prepared_text: Path, tmp_path: Path
+) -> None:
+    """One request a file, however many there are; only those of the split."""
+    hub.models["owner/text"] = {
+        str(file.relative_to(prepared_text)): file.read_bytes()
+        for file in prepared_text.rglob("*")
+        if file.is_file()
+    }
+    hub.requests.clear()
+    words = (f"checkpoint={run_folder}", "split=test", f"data.cache_dir={tmp_path}")
+    scored = run("xlm-evaluate", *words, "data.dir=hf://owner/text").expect().result
+    local = call("xlm-evaluate", *words, f"data.dir={prepared_text}").expect().result
+    assert scored | {"data_dir": ""} == local | {"data_dir": ""}
+    got = [request.partition("/main/")[2] for request in hub.requests if "resolve" in request]
+    wanted = ["manifest.json", "codes", "vocab", "test/de-00000.bin", "test/en-00000.bin"]
+    assert sorted(got) == sorted(wanted)
+    assert not [request for request in hub.requests if "/tree/" in request]
+    refused = run("xlm-evaluate", *words, "data.dir=hf://owner/nothing").expect(2)
+    assert "data.dir=hf://owner/nothing: no manifest.json from there" in refused.stderr

@@ -44,7 +44,7 @@ def read_folder(
         stream_length=described.stream_length,
         path=weights,
         load_text_model=lambda: _read_text_model(folder, languages, model.tokens.num_embeddings),
-        data_folder=None,
+        data_dir=None,
         facts=described.facts,
     )
 

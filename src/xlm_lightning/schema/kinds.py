@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from xlm_lightning.legality import (
+    Above,
     AtLeast,
     AtMost,
     Below,
@@ -33,4 +35,24 @@ PRECISIONS = {  # as the user may write it -> Lightning's name; `auto` is decide
 Precision = Annotated[str, OneOf(*PRECISIONS)]
 Seed = Annotated[int, AtLeast(0), AtMost(2**32 - 1)]
 PathName = Annotated[str, NotEmpty(), Verbatim()]
+Gigabytes = Annotated[float, Above(0)]  # of 1e9 bytes
+Minutes = Annotated[float, AtLeast(0)]
 Conflict = tuple[str, str]  # key=value, what is wrong with it
+STORES = ("s3", "gs", "hf", "https", "http")
+
+
+def address_conflicts(folder: str | None) -> Iterator[Conflict]:
+    """Yield what is wrong with `data.dir` as an address; a secret in it is not repeated."""
+    scheme, separator, rest = (folder or "").partition("://")
+    if not separator:
+        return
+    host, _, path = rest.partition("/")
+    if "@" in host or "?" in rest:
+        yield (
+            f"data.dir={scheme}://...",
+            "holds an account or a signature, which would be written into every run folder; leave "
+            "it to the environment or the store's own configuration",
+        )
+    elif scheme not in STORES or not host or not path.strip("/"):
+        forms = "s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, hf://datasets/OWNER/NAME or https://HOST/FOLDER"
+        yield f"data.dir={folder}", f"must be a folder, {forms}"

@@ -23,10 +23,13 @@ from xlm_lightning.schema.kinds import (
     Conflict,
     Count,
     Fraction,
+    Gigabytes,
+    Minutes,
     PathName,
     Positive,
     Precision,
     Seed,
+    address_conflicts,
 )
 from xlm_lightning.schema.objective import Objective
 
@@ -43,7 +46,7 @@ class Run:
 class Data:
     """The prepared folder, and how blocks are taken from it."""
 
-    dir: PathName
+    dir: PathName  # or its address in an object store
     prepare: Annotated[
         str | None, OneOf("sample", "sample_tiny")
     ]  # corpus to make when dir is empty
@@ -60,6 +63,9 @@ class Data:
     pair_tokens: Positive  # tlm: tokens in a micro-batch of sentence pairs, per device
     pair_max_length: Positive  # tlm: pairs with a sentence of more tokens are left out
     overfit_slots: Annotated[int | None, AtLeast(1)]  # train on the first so many batches for ever
+    cache_dir: PathName  # dir in an object store: where shards are kept on this machine
+    cache_gb: Gigabytes
+    retry_minutes: Minutes
 
 
 @dataclass
@@ -198,6 +204,7 @@ class Train:
     def conflicts(self) -> Iterator[Conflict]:
         """Yield what no single key shows to be wrong."""
         model, data, trainer = self.model, self.data, self.trainer
+        yield from address_conflicts(data.dir)
         if model.dim % model.heads:
             yield f"model.heads={model.heads}", f"must divide model.dim={model.dim}"
         if data.stream_length > model.max_positions:

@@ -16,7 +16,17 @@ from xlm_lightning.legality import (
     OneOf,
     Verbatim,
 )
-from xlm_lightning.schema.kinds import Accelerator, Conflict, Count, Positive, Seed
+from xlm_lightning.schema.kinds import (
+    Accelerator,
+    Conflict,
+    Count,
+    Gigabytes,
+    Minutes,
+    PathName,
+    Positive,
+    Seed,
+    address_conflicts,
+)
 
 # a run folder, a checkpoint, an exported or Hugging Face folder, a name on the hub
 TrainedModelName = Annotated[
@@ -47,6 +57,7 @@ class Evaluate:
 
     def conflicts(self) -> Iterator[Conflict]:
         """Yield what no single key shows to be wrong."""
+        yield from address_conflicts(self.data.dir)
         if self.text is not None and self.text_file is not None:
             yield f"text_file={self.text_file}", "give either text= or text_file=, not both"
         if (self.text or self.text_file) and self.language is None:
@@ -57,7 +68,11 @@ class Evaluate:
 class EvaluationData:
     """What is scored."""
 
-    dir: Annotated[str | None, NotEmpty(), Existing("folder"), Verbatim()]  # None: the run's own
+    dir: Annotated[str | None, NotEmpty(), Existing("folder", remote=True), Verbatim()]
+    # None: the run's own
+    cache_dir: PathName  # dir in an object store: where shards are kept on this machine
+    cache_gb: Gigabytes
+    retry_minutes: Minutes
 
 
 @dataclass

@@ -20,6 +20,7 @@ from xlm_lightning.errors import UserError
 from xlm_lightning.streaming.masking import Masked, Masking
 from xlm_lightning.streaming.pairs import PairBatches, PairRows, PairShards
 from xlm_lightning.streaming.plan import Plan
+from xlm_lightning.streaming.read_ahead import ReadAhead
 from xlm_lightning.streaming.shards import TokenShards
 from xlm_lightning.streaming.turns import MLM, TLM, Turns
 
@@ -60,13 +61,18 @@ class SlotBatches(Dataset[TrainBatch]):
         self._masking = masking
         self._pairs = pairs
         self._overfit_slots = overfit_slots
+        mirror = shards.mirror
+        self._read_ahead = None if mirror is None else ReadAhead(plan, shards, mirror)
 
     def __getitem__(self, slot: int) -> TrainBatch:
         """Read the rows of slot `slot`."""
         objective, number = self._turns.of_slot(slot)
         if self._overfit_slots:
             number %= self._overfit_slots
-        batch = self._pair_rows(number, slot) if objective == TLM else self._blocks(number)
+        if objective == TLM:
+            batch = self._pair_rows(number, slot)
+        else:
+            batch = self._blocks(objective, number)
         if objective == MLM:
             tokens = batch["tokens"].numpy()
             real = np.ones(tokens.shape, bool)
@@ -77,8 +83,10 @@ class SlotBatches(Dataset[TrainBatch]):
             "weight": self._turns.weight(objective, slot),
         }
 
-    def _blocks(self, number: int) -> TrainBatch:
+    def _blocks(self, objective: str, number: int) -> TrainBatch:
         blocks = self._plan.slot(number)
+        if self._read_ahead is not None:
+            self._read_ahead.reaches(objective, number, blocks)
         tokens = self._shards.read(blocks.language, blocks.shard, blocks.block)
         return {
             "tokens": torch.from_numpy(tokens),
@@ -152,14 +160,17 @@ class OrderedLoader:
 
     def __iter__(self) -> Iterator[Any]:
         """Start a pass at its first `next`: Lightning calls `iter` early, and more than once."""
-        yield from DataLoader(
-            self._dataset,
-            batch_size=None,
-            sampler=self._numbers(),
-            num_workers=self._workers,
-            pin_memory=self._pin_memory,
-            generator=torch.Generator(),  # else it would draw from the global one
-        )
+        try:
+            yield from DataLoader(
+                self._dataset,
+                batch_size=None,
+                sampler=self._numbers(),
+                num_workers=self._workers,
+                pin_memory=self._pin_memory,
+                generator=torch.Generator(),  # else it would draw from the global one
+            )
+        except UserError as error:  # of a worker, whose traceback torch puts before it
+            raise UserError(str(error).rpartition("UserError: ")[2].strip()) from error
 
 
 class TrainLoader(OrderedLoader):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from xlm_lightning.errors import UserError
 from xlm_lightning.manifest import Manifest, Shard
+from xlm_lightning.streaming.mirror import Mirror
 from xlm_lightning.streaming.philox import PAIRS, Indices, permutation
 from xlm_lightning.streaming.plan import Recent
 
@@ -46,9 +48,19 @@ class PairShards:
     """All parallel text of a split."""
 
     def __init__(
-        self, folder: Path, split: str, manifest: Manifest, *, max_tokens: int, max_length: int
+        self,
+        folder: Path,
+        split: str,
+        manifest: Manifest,
+        mirror: Mirror | None = None,
+        *,
+        max_tokens: int,
+        max_length: int,
     ) -> None:
-        """`max_tokens` of a batch; pairs with a sentence above `max_length` tokens are left out."""
+        """`max_tokens` of a batch; pairs with a sentence above `max_length` tokens are left out.
+
+        `mirror`: brings the files of a folder that is one, when they are first read.
+        """
         self.max_tokens = max_tokens
         self.max_length = max_length
         self.pairs = sorted(manifest.parallel.get(split, {}))
@@ -57,7 +69,10 @@ class PairShards:
             for pair in self.pairs
         ]
         self._sides = [
-            [_Lines(folder, shards) for _, shards in sorted(manifest.parallel[split][pair].items())]
+            [
+                _Lines(folder, shards, mirror)
+                for _, shards in sorted(manifest.parallel[split][pair].items())
+            ]
             for pair in self.pairs
         ]
 
@@ -150,8 +165,9 @@ def group_by_length(
 class _Lines:
     """One side of parallel text: its lines by number, each with its `</s>`."""
 
-    def __init__(self, folder: Path, shards: Sequence[Shard]) -> None:
+    def __init__(self, folder: Path, shards: Sequence[Shard], mirror: Mirror | None) -> None:
         self._folder = folder
+        self._mirror = mirror
         self._shards = shards
         self._first_lines = np.cumsum([0, *(shard.documents for shard in shards)])
         self._maps: dict[int, tuple[NDArray[np.uint16], NDArray[np.uint64]]] = {}
@@ -184,8 +200,15 @@ class _Lines:
     def _map(self, index: int) -> tuple[NDArray[np.uint16], NDArray[np.uint64]]:
         if index not in self._maps:
             shard = self._shards[index]
-            self._maps[index] = (
-                np.asarray(np.memmap(self._folder / shard.name, "<u2", "r")),
-                np.load(self._folder / shard.docs_name, mmap_mode="r", allow_pickle=False),
-            )
+            # A map keeps a descriptor, and with it the lock under which a mirror opens a file.
+            with self._open(shard.name) as tokens, self._open(shard.docs_name) as ends:
+                np.lib.format.read_magic(ends)
+                np.lib.format.read_array_header_1_0(ends)
+                self._maps[index] = (
+                    np.asarray(np.memmap(tokens, "<u2", "r")),
+                    np.asarray(np.memmap(ends, "<u8", "r", offset=ends.tell())),
+                )
         return self._maps[index]
+
+    def _open(self, name: str) -> BufferedReader:
+        return (self._folder / name).open("rb") if self._mirror is None else self._mirror.open(name)

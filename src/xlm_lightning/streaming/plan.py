@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,15 @@ class _Pass:
 
     shards: Indices  # a permutation
     window_ends: Indices  # in blocks from the start of the pass
+
+
+class _Window(NamedTuple):
+    """Shards of a language whose blocks are mixed with each other."""
+
+    name: tuple[int, int]  # number of the pass, of the window in it
+    start: int  # in blocks of the language, of all passes
+    end: int
+    shards: Indices
 
 
 class Plan:
@@ -115,6 +124,14 @@ class Plan:
             remaining -= len(shard)
         return Slot(language, np.concatenate(shards), np.concatenate(blocks))
 
+    def windows(self, number: int) -> dict[str, tuple[Indices, Indices]]:
+        """Shards of each language that slots from `number` on read: now, and in the next window."""
+        windows = {}
+        for index, (language, slots) in enumerate(self.counts(number).items()):
+            here = self._window_at(index, slots * self.batch_size)
+            windows[language] = (here.shards, self._window_at(index, here.end).shards)
+        return windows
+
     def counts(self, number: int) -> dict[str, int]:
         """Slots of each language among the first `number`; 1 s for 32 million, then remembered."""
         chunk, rest = divmod(number, CHUNK)
@@ -158,19 +175,26 @@ class Plan:
 
     def _window_blocks(self, language: int, position: int, limit: int) -> tuple[Indices, Indices]:
         """Return (shard, block) of at most `limit` blocks from `position`, up to a window's end."""
-        number, offset = divmod(position, self._total[language])
-        one_pass = self._passes.get((language, number), lambda: self._draw_pass(language, number))
-        window = int(np.searchsorted(one_pass.window_ends, offset, side="right"))
-        start = int(one_pass.window_ends[window - 1]) if window else 0
-        shards = one_pass.shards[window * self.window_shards : (window + 1) * self.window_shards]
+        window = self._window_at(language, position)
         order = self._windows.get(
-            (language, number, window),
-            lambda: self._draw_window(language, number, window, shards),
+            (language, *window.name), lambda: self._draw_window(language, window)
         )
-        blocks = order[offset - start : offset - start + limit].astype(np.int64)
+        offset = position - window.start
+        blocks = order[offset : offset + limit].astype(np.int64)
+        shards = window.shards
         ends = np.cumsum(self._blocks[language][shards])
         index = np.searchsorted(ends, blocks, side="right")
         return shards[index], blocks - (ends - self._blocks[language][shards])[index]
+
+    def _window_at(self, language: int, position: int) -> _Window:
+        number, offset = divmod(position, self._total[language])
+        one_pass = self._passes.get((language, number), lambda: self._draw_pass(language, number))
+        window = int(np.searchsorted(one_pass.window_ends, offset, side="right"))
+        before = position - offset
+        start = before + (int(one_pass.window_ends[window - 1]) if window else 0)
+        end = before + int(one_pass.window_ends[window])
+        shards = one_pass.shards[window * self.window_shards : (window + 1) * self.window_shards]
+        return _Window((number, window), start, end, shards)
 
     def _draw_pass(self, language: int, number: int) -> _Pass:
         counts = self._blocks[language]
@@ -179,11 +203,9 @@ class Plan:
         ends = np.cumsum(counts[shards])[np.minimum(last, len(counts)) - 1]
         return _Pass(shards, ends)
 
-    def _draw_window(
-        self, language: int, number: int, window: int, shards: Indices
-    ) -> NDArray[np.int32]:
-        total = int(self._blocks[language][shards].sum())
-        order = permutation(total, self.seed, BLOCKS, language, number, window)
+    def _draw_window(self, language: int, window: _Window) -> NDArray[np.int32]:
+        total = window.end - window.start
+        order = permutation(total, self.seed, BLOCKS, language, *window.name)
         return order.astype(np.int32)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from xlm_lightning.errors import UserError
 from xlm_lightning.manifest import Manifest, Shard
+from xlm_lightning.streaming.mirror import Mirror
 
 Tokens = NDArray[np.uint16]
 
@@ -23,13 +26,20 @@ class TokenShards:
     """
 
     def __init__(
-        self, folder: Path, split: str, stream_length: int, manifest: Manifest | None = None
+        self,
+        folder: Path,
+        split: str,
+        stream_length: int,
+        manifest: Manifest | None = None,
+        mirror: Mirror | None = None,
     ) -> None:
         """Check that the files of `folder` are those of its manifest (given when already read).
 
-        Raises `UserError` naming the file that is missing, truncated or not in the manifest.
+        `mirror`: brings the files of a folder that is one, when they are first read. Raises
+        `UserError` naming the file that is missing, truncated or not in the manifest.
         """
         self.folder = folder
+        self.mirror = mirror
         self.split = split
         self.stream_length = stream_length
         manifest = manifest or Manifest.load(folder)
@@ -44,12 +54,18 @@ class TokenShards:
         self._known = {shard.name for shard in manifest.shards()}  # of parallel text, too
         self._maps: dict[str, Tokens] = {}
         self._refuse_unknown_languages()
-        self._refuse_extra_files()
+        if mirror is None:
+            self._refuse_extra_files()
 
     @property
     def names(self) -> list[str]:
-        """All files of the split, relative to the prepared folder."""
-        return [shard.name for shards in self._shards.values() for shard in shards]
+        """All files of the split that are here, relative to the prepared folder."""
+        names = [shard.name for shards in self._shards.values() for shard in shards]
+        return names if self.mirror is None else list(filter(self.mirror.has, names))
+
+    def name(self, language: str, shard: int) -> str:
+        """Name of a shard that a `Plan` calls by its number."""
+        return self._shards[language][shard].name
 
     def blocks(self) -> dict[str, list[int]]:
         """Whole blocks of each shard of each language: what a `Plan` is made of.
@@ -93,19 +109,25 @@ class TokenShards:
         """
         (shard,) = (s for shards in self._shards.values() for s in shards if s.name == name)
         path = self.folder / name
-        with path.open("rb") as file:
+        with self._open(name) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
+            largest = int(np.memmap(file, "<u2", "r").max(initial=0))
         if digest != shard.sha256:
+            cure = "restore it or prepare the corpus again"
+            cure = cure if self.mirror is None else "remove it, and it will be fetched again"
             raise UserError(
                 f"{path} is damaged: its sha256 is {digest[:12]}... instead of "
-                f"{shard.sha256[:12]}...; restore it or prepare the corpus again"
+                f"{shard.sha256[:12]}...; {cure}"
             )
-        largest = int(self._map(name).max(initial=0))
         if largest >= self._vocab_size:
             raise UserError(
                 f"{path} holds token id {largest}, but the vocabulary ends at "
                 f"{self._vocab_size - 1}; prepare the corpus again"
             )
+
+    def keep(self, names: Collection[str]) -> None:
+        """Close all files but `names`."""
+        self._maps = {name: tokens for name, tokens in self._maps.items() if name in names}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the maps behind: a spawned worker would get copies of whole files."""
@@ -113,9 +135,14 @@ class TokenShards:
 
     def _map(self, name: str) -> Tokens:
         if name not in self._maps:
-            # A plain array over the map: each slice of a memmap costs 1-2 us more.
-            self._maps[name] = np.asarray(np.memmap(self.folder / name, "<u2", "r"))
+            # A plain array over the map: each slice of a memmap costs 1-2 us more. The map keeps a
+            # descriptor of its own, and with it the lock under which a mirror opens a shard.
+            with self._open(name) as file:
+                self._maps[name] = np.asarray(np.memmap(file, "<u2", "r"))
         return self._maps[name]
+
+    def _open(self, name: str) -> BufferedReader:
+        return (self.folder / name).open("rb") if self.mirror is None else self.mirror.open(name)
 
     def _blocks_of(self, shard: Shard) -> int:
         blocks = shard.tokens // self.stream_length
