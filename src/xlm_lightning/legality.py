@@ -101,6 +101,14 @@ class NotEmpty:
         return "" if value else "must not be empty"
 
 
+class OnThisMachine:
+    """A path, and not the address of an object store."""
+
+    def broken(self, value: Any) -> str:
+        """See `Rule`."""
+        return "must be on this machine; see docs/streaming.md" if "://" in value else ""
+
+
 class Existing:
     """A file or folder that must be there when a command starts; `unless` lists other legal words.
 
@@ -131,8 +139,8 @@ class Existing:
             return f"must be a {self.what}" if wrong else ""
         if value in self.unless or path.exists() or (self.hub and _may_be_on_the_hub(value)):
             return ""
-        if self.remote and "://" in value:
-            return ""
+        if "://" in value:
+            return "" if self.remote else OnThisMachine().broken(value)
         folder = Path(value).absolute().parent
         if not folder.is_dir():
             return f"no such {self.what} (there is no folder {str(folder)!r} either)"
@@ -146,6 +154,8 @@ class FolderToBe:
 
     def broken(self, value: Any) -> str:
         """See `Rule`."""
+        if "://" in value:
+            return OnThisMachine().broken(value)
         path = Path(value).absolute()
         nearest = next(folder for folder in (path, *path.parents) if folder.exists())
         return "" if nearest.is_dir() else f"{nearest} is a file; choose another folder"

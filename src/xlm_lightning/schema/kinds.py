@@ -12,6 +12,7 @@ from xlm_lightning.legality import (
     Below,
     NotEmpty,
     OneOf,
+    OnThisMachine,
     Verbatim,
 )
 
@@ -35,6 +36,7 @@ PRECISIONS = {  # as the user may write it -> Lightning's name; `auto` is decide
 Precision = Annotated[str, OneOf(*PRECISIONS)]
 Seed = Annotated[int, AtLeast(0), AtMost(2**32 - 1)]
 PathName = Annotated[str, NotEmpty(), Verbatim()]
+LocalPath = Annotated[str, NotEmpty(), OnThisMachine(), Verbatim()]
 Gigabytes = Annotated[float, Above(0)]  # of 1e9 bytes
 Minutes = Annotated[float, AtLeast(0)]
 Conflict = tuple[str, str]  # key=value, what is wrong with it
@@ -46,13 +48,16 @@ def address_conflicts(folder: str | None) -> Iterator[Conflict]:
     scheme, separator, rest = (folder or "").partition("://")
     if not separator:
         return
-    host, _, path = rest.partition("/")
+    host = rest.partition("/")[0]
     if "@" in host or "?" in rest:
         yield (
             f"data.dir={scheme}://...",
             "holds an account or a signature, which would be written into every run folder; leave "
             "it to the environment or the store's own configuration",
         )
-    elif scheme not in STORES or not host or not path.strip("/"):
-        forms = "s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, hf://datasets/OWNER/NAME or https://HOST/FOLDER"
-        yield f"data.dir={folder}", f"must be a folder, {forms}"
+    elif scheme not in STORES or not host:
+        yield (
+            f"data.dir={folder}",
+            "must be a folder, or an address such as s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, "
+            "hf://datasets/OWNER/NAME or https://HOST/FOLDER",
+        )

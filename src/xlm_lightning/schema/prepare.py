@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from xlm_lightning.legality import Above, AtLeast, Existing, NotEmpty, OneOf, Verbatim
-from xlm_lightning.schema.kinds import Conflict, PathName, Positive, Seed
+from xlm_lightning.schema.kinds import Conflict, LocalPath, PathName, Positive, Seed
 
 Files = dict[str, Any]  # language -> a file or a list of files
 
@@ -92,7 +92,7 @@ class Bpe:
 class Prepare:
     """xlm-prepare."""
 
-    out: PathName
+    out: LocalPath
     verify: Annotated[
         str | None, NotEmpty(), Existing("folder"), Verbatim()
     ]  # only check this prepared folder

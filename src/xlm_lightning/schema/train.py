@@ -24,6 +24,7 @@ from xlm_lightning.schema.kinds import (
     Count,
     Fraction,
     Gigabytes,
+    LocalPath,
     Minutes,
     PathName,
     Positive,
@@ -63,7 +64,7 @@ class Data:
     pair_tokens: Positive  # tlm: tokens in a micro-batch of sentence pairs, per device
     pair_max_length: Positive  # tlm: pairs with a sentence of more tokens are left out
     overfit_slots: Annotated[int | None, AtLeast(1)]  # train on the first so many batches for ever
-    cache_dir: PathName  # dir in an object store: where shards are kept on this machine
+    cache_dir: LocalPath  # dir in an object store: where shards are kept on this machine
     cache_gb: Gigabytes
     retry_minutes: Minutes
 

@@ -21,8 +21,8 @@ from xlm_lightning.schema.kinds import (
     Conflict,
     Count,
     Gigabytes,
+    LocalPath,
     Minutes,
-    PathName,
     Positive,
     Seed,
     address_conflicts,
@@ -70,7 +70,7 @@ class EvaluationData:
 
     dir: Annotated[str | None, NotEmpty(), Existing("folder", remote=True), Verbatim()]
     # None: the run's own
-    cache_dir: PathName  # dir in an object store: where shards are kept on this machine
+    cache_dir: LocalPath  # dir in an object store: where shards are kept on this machine
     cache_gb: Gigabytes
     retry_minutes: Minutes
 

@@ -61,7 +61,10 @@ class TokenShards:
     def names(self) -> list[str]:
         """All files of the split that are here, relative to the prepared folder."""
         names = [shard.name for shards in self._shards.values() for shard in shards]
-        return names if self.mirror is None else list(filter(self.mirror.has, names))
+        if self.mirror is None:
+            return names
+        present = self._present()
+        return [name for name in names if name in present and self.mirror.has(name)]
 
     def name(self, language: str, shard: int) -> str:
         """Name of a shard that a `Plan` calls by its number."""
@@ -153,6 +156,9 @@ class TokenShards:
             )
         return blocks
 
+    def _present(self) -> set[str]:
+        return {f"{self.split}/{path.name}" for path in (self.folder / self.split).glob("*.bin")}
+
     def _refuse_unknown_languages(self) -> None:
         for language in sorted(set(self._shards) - set(self.languages)):
             raise UserError(
@@ -161,8 +167,7 @@ class TokenShards:
             )
 
     def _refuse_extra_files(self) -> None:
-        present = {f"{self.split}/{p.name}" for p in (self.folder / self.split).glob("*.bin")}
-        for name in sorted(present - self._known):
+        for name in sorted(self._present() - self._known):
             raise UserError(
                 f"{self.folder / name} is not in the manifest; remove the file or prepare the "
                 "corpus again"
