@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from cluster.slurm import Slurm, missing, slurm_in
+from cluster.namespaces import skip_without
+from cluster.slurm import PROGRAMS, Slurm, slurm_in
 from commands import run
 
 # The tests fill the cores by running side by side; before torch is loaded, here or in a command.
@@ -44,8 +45,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     """A SLURM of two nodes on this host; the test is skipped where it cannot be started."""
-    if reason := missing():
-        assert "REQUIRE_CLUSTER" not in os.environ, reason
-        pytest.skip(reason)
+    skip_without(PROGRAMS)
     with slurm_in(tmp_path_factory.mktemp("slurm")) as running:
         yield running

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,3 +40,12 @@ def has_ended(pid: int) -> bool:
             return True
         time.sleep(0.1)
     return False
+
+
+def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    """Wait for something that happens while a process runs."""
+    deadline = time.monotonic() + 120
+    while not happened():
+        assert process.poll() is None, "it ended before"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

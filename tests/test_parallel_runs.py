@@ -6,15 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from commands import SCRIPTS, Outcome, environment, run, run_and_signal
 from crumbs import crumbs_of
 from in_process import call
-from processes import children, has_ended
+from processes import children, has_ended, wait_until
 from training import STEPS, WORDS, assert_the_same_training, logged_steps, summary
 
 from xlm_lightning.launch import NO_SHARED_STORE
@@ -190,14 +189,6 @@ def test_a_silent_process_ends_the_run(words: tuple[str, ...], tmp_path: Path) -
     assert "Traceback" not in outcome.stderr
     assert summary(folder)["status"] == "failed"
     assert has_ended(silent)
-
-
-def wait_until(happened: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 120
-    while not happened():
-        assert process.poll() is None, "it ended before"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def rank_process(rank: int, agent: subprocess.Popen[str]) -> int:

@@ -163,14 +163,24 @@ def use_network_interface(name: str | None) -> None:
 
 # gloo has no exception of its own; its messages begin with a place in its source
 _GLOO = re.compile("gloo|Application timeout|Connection (closed|reset) by peer", re.IGNORECASE)
-_PLACE = re.compile(r"^\[\S+\] ")
+_PLACE = re.compile(r"\[/\S+\] ")
 
 
-def lost_contact(error: Exception) -> str | None:
-    """Return torch's reason if an exception says that another process does not answer."""
+def lost_contact(error: Exception, timeout_seconds: int) -> str | None:
+    """Return what to tell of an exception with which torch says that a process does not answer."""
     from torch.distributed import DistError  # the door asks who has started it, without torch
 
     told = str(error)
-    if isinstance(error, DistError) or (isinstance(error, RuntimeError) and _GLOO.search(told)):
-        return _PLACE.sub("", told).partition("\n")[0].partition(". ")[0]
-    return None
+    from_gloo = isinstance(error, RuntimeError) and _GLOO.search(told)
+    if not (from_gloo or isinstance(error, DistError)):
+        return None
+    reason = _PLACE.sub("", told).partition("\n")[0].partition(". ")[0]
+    if "connectFullMesh" in told:
+        return (
+            f"the processes of this run do not reach each other ({reason}); where hosts have "
+            "several networks, trainer.network_interface=NAME says which one"
+        )
+    return (
+        f"another process of this run is gone, or silent for longer than "
+        f"trainer.timeout_seconds={timeout_seconds} ({reason});"
+    )

@@ -104,12 +104,9 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
                     summary | {"status": "failed", "error": f"{type(error).__name__}: {error}"}
                 )
             _end_children(trainer)
-            if reason := lost_contact(error):
-                raise LostProcessError(
-                    f"another process of this run is gone, or silent for longer than "
-                    f"trainer.timeout_seconds={config.trainer.timeout_seconds} ({reason});\n"
-                    f"with run.dir={run.path} it goes on from its last checkpoint"
-                ) from error
+            if complaint := lost_contact(error, config.trainer.timeout_seconds):
+                told = f"{complaint}\nwith run.dir={run.path} it goes on from its last checkpoint"
+                raise LostProcessError(told) from error
             raise
     summary = {"status": "stopped" if signals.stopped_by else "finished", **summary}
     if trainer.is_global_zero:

@@ -1,8 +1,7 @@
 """A real SLURM on this host: one controller and two nodes, n1 and n2, for as long as a test needs.
 
-All of it lives below one folder and in namespaces of its own: the processes (with the first one go
-all others, job steps included), and the hosts file, which names the nodes. Nothing outside changes.
-It needs root and the Debian packages slurmctld, slurmd, slurm-client and munge.
+All of it lives below one folder and in a namespace whose hosts file names the nodes, and ends with
+that, job steps too. Needs root and the Debian packages slurmctld, slurmd, slurm-client and munge.
 """
 
 from __future__ import annotations
@@ -11,21 +10,20 @@ import os
 import platform
 import random
 import re
-import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.namespaces import PATH, Namespace, namespace
 from commands import environment
 
 NODES = ("n1", "n2")
 CORES = 2  # of each node, as far as SLURM knows
-_PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "unshare")
-_SBIN = os.pathsep.join(["/usr/local/sbin", "/usr/sbin", "/sbin"])
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 
 # cred_expire is also how long SLURM lets a requeued job wait: two minutes unless told otherwise.
 _CONF = """
@@ -62,14 +60,6 @@ PartitionName=lab Nodes={names} Default=YES MaxTime=INFINITE State=UP OverSubscr
 """
 
 
-def missing() -> str | None:
-    """Return why SLURM cannot be started here, None where it can."""
-    if os.geteuid() != 0:
-        return "SLURM is started by root"
-    absent = [name for name in _PROGRAMS if _which(name) is None]
-    return f"not installed: {', '.join(absent)}" if absent else None
-
-
 @dataclass(frozen=True)
 class Slurm:
     """A running SLURM. Its commands find it by one variable of their environment."""
@@ -81,12 +71,14 @@ class Slurm:
         """What a process needs to use it, beside what every test's process has."""
         return environment() | {"SLURM_CONF": str(self.folder / "slurm.conf")}
 
-    def call(self, *words: str, cwd: Path | None = None, timeout: float = 300) -> str:
+    def call(
+        self, *words: str, cwd: Path | None = None, timeout: float = 300, **variables: str
+    ) -> str:
         """Run a command of SLURM's to its end and return what it prints."""
         done = subprocess.run(
             words,
             cwd=cwd,
-            env=self.environment,
+            env=self.environment | variables,
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -95,9 +87,9 @@ class Slurm:
         assert done.returncode == 0, f"{words}: exit {done.returncode}\n{done.stderr}"
         return done.stdout
 
-    def submit(self, *words: str, cwd: Path) -> str:
-        """Submit a batch job; return its id."""
-        return self.call("sbatch", "--parsable", *words, cwd=cwd).strip()
+    def submit(self, *words: str, cwd: Path, **variables: str) -> str:
+        """Submit a batch job, which gets the environment of its submission; return its id."""
+        return self.call("sbatch", "--parsable", *words, cwd=cwd, **variables).strip()
 
     def fields(self, job: str) -> dict[str, str]:
         """What SLURM says of a job, such as JobState, Restarts and ExitCode."""
@@ -124,14 +116,12 @@ def slurm_in(folder: Path) -> Iterator[Slurm]:
     """Start SLURM with all its files in `folder`; all its processes end with the block."""
     _write_files(folder)
     slurm = Slurm(folder)
-    conf = slurm.environment | {"PATH": _path()}
-    with ExitStack() as stack:
-        inside = _namespace(folder, stack)
-        _start(inside, _MUNGED.format(folder=folder).split(), conf)
+    with namespace(hosts=folder / "hosts") as inside:
+        _start(inside, _MUNGED.format(folder=folder), slurm)
         _wait_for((folder / "munge.socket").exists, folder)
-        _start(inside, ["slurmctld", "-D"], conf)
+        _start(inside, "slurmctld -D", slurm)
         for node in NODES:
-            _start(inside, ["slurmd", "-D", "-N", node], conf)
+            _start(inside, f"slurmd -D -N {node}", slurm)
         _wait_for(lambda: _idle(slurm) == len(NODES), folder)
         yield slurm
 
@@ -166,23 +156,10 @@ def _write_files(folder: Path) -> None:
     (folder / "hosts").write_text(known + "".join(f"127.0.0.1 {name}\n" for name in NODES))
 
 
-def _namespace(folder: Path, stack: ExitStack) -> list[str]:
-    """Make namespaces of processes and mounts; return the words that run a command in them."""
-    unshare = "unshare --mount --pid --fork --kill-child --mount-proc bash -c"
-    script = f"set -e; mount --bind {folder}/hosts /etc/hosts; echo ready; sleep infinity & wait"
-    keeper = subprocess.Popen([*unshare.split(), script], stdout=subprocess.PIPE, text=True)
-    stack.callback(keeper.wait)
-    stack.callback(keeper.kill)  # its child, the first process of the namespace, ends with it
-    assert keeper.stdout is not None
-    assert keeper.stdout.readline() == "ready\n", "no namespace could be made"
-    (first,) = Path(f"/proc/{keeper.pid}/task/{keeper.pid}/children").read_text().split()
-    return ["nsenter", f"--target={first}", "--mount", "--pid"]
-
-
-def _start(inside: Sequence[str], words: Sequence[str], variables: dict[str, str]) -> None:
+def _start(inside: Namespace, command: str, slurm: Slurm) -> None:
     subprocess.Popen(
-        [*inside, *words],
-        env=variables,
+        inside.words(*command.split()),
+        env=slurm.environment | {"PATH": PATH},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -211,11 +188,3 @@ def _free_ports(count: int) -> list[int]:
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return [one.getsockname()[1] for one in sockets]
-
-
-def _which(program: str) -> str | None:
-    return shutil.which(program, path=_path())
-
-
-def _path() -> str:
-    return os.pathsep.join([os.environ.get("PATH", os.defpath), _SBIN])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from training import STEPS, WORDS, assert_the_same_training, summary
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
+EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "slurm.sbatch"
 TRAIN = str(SCRIPTS / "xlm-train")
 SLURM = ("trainer=slurm", "trainer.accelerator=cpu")
 TWO_NODES = ("--nodes=2", "--ntasks-per-node=1")
@@ -56,8 +58,10 @@ def test_two_nodes(
     start = [*shell, *nodes, "srun"] if shell else ["srun", *nodes]
     slurm.call(*start, TRAIN, *words, cwd=tmp_path)
     (folder,) = (tmp_path / "outputs" / "debug").iterdir()
-    slurm.wait(folder.name)
-    assert slurm.state(folder.name) == "COMPLETED"
+    job, _, step = folder.name.partition(".")
+    assert step == ("0" if shell else "")  # in a shell one run follows another
+    slurm.wait(job)
+    assert slurm.state(job) == "COMPLETED"
     assert summary(folder)["world_size"] == 2
     assert_the_same_training(folder, alone)
 
@@ -200,3 +204,26 @@ def test_a_refused_requeue_is_told(slurm: Slurm, words: tuple[str, ...], tmp_pat
     assert f"run.dir=outputs/debug/{job}" in said
     assert f"exit code {128 + signal.SIGUSR1}" in said
     assert summary(folder)["status"] == "stopped"
+
+
+def test_the_example_requeues_itself_before_its_time_is_up(
+    slurm: Slurm, words: tuple[str, ...], tmp_path: Path
+) -> None:
+    """docs/slurm.sbatch as it stands, on smaller nodes and for minutes instead of days."""
+    smaller = ("--ntasks-per-node=1", "--gpus-per-node=0", "--cpus-per-task=1")
+    sooner = ("--time=3", "--signal=SIGUSR1@60")
+    job = slurm.submit(
+        *smaller,
+        *sooner,
+        str(EXAMPLE),
+        *words,
+        f"trainer.max_steps={100 * STEPS}",
+        "trainer.max_time=00:00:02:30",  # of both lives together, as Lightning counts
+        cwd=tmp_path,
+        PATH=f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}",
+    )
+    slurm.wait(job, timeout=900)
+    assert slurm.state(job) == "COMPLETED", (tmp_path / f"xlm-{job}.log").read_text()
+    assert int(slurm.fields(job)["Restarts"]) >= 1
+    end = summary(tmp_path / "outputs" / "debug" / job)
+    assert (end["status"], end["world_size"]) == ("finished", 2)
