@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -65,8 +66,7 @@ def export() -> NoReturn:
 def _train(config: schema.Train) -> Result:
     # SLURM may ask for a requeue at any time: the signal waits until it is handled
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
-    if _is_main_process():
-        _ensure_data(config.data)
+    _ensure_data(config.data, config.trainer.timeout_seconds)
     from xlm_lightning.train import train as run
 
     return run(config, [Path(sys.argv[0]).name, *sys.argv[1:]])
@@ -154,17 +154,32 @@ def _is_main_process() -> bool:
 
 
 # --- data -----------------------------------------------------------------------------------------
-def _ensure_data(data: schema.Data) -> None:
+def _ensure_data(data: schema.Data, timeout_seconds: int) -> None:
     """Prepare the embedded corpus where the run's data is missing and is allowed to be made."""
-    folder = Path(data.dir)
-    if is_remote(data.dir) or (folder / MANIFEST_NAME).is_file():
+    manifest = Path(data.dir) / MANIFEST_NAME
+    if is_remote(data.dir) or manifest.is_file():
         return
     if data.prepare is None:
         raise UserError(
             f"data.dir={data.dir}: not a prepared folder (no {MANIFEST_NAME}); "
             f"make one with xlm-prepare out={data.dir} ..., see xlm-prepare --help"
         )
-    print(f"preparing corpus={data.prepare} in {folder}", file=sys.stderr)
+    if not _is_main_process():
+        _wait_for(manifest, timeout_seconds)
+        return
+    print(f"preparing corpus={data.prepare} in {data.dir}", file=sys.stderr)
     words = read_words(PREPARE, [f"corpus={data.prepare}", f"out={data.dir}"])
     (config,) = compose(PREPARE, words)
     _prepare(config)
+
+
+def _wait_for(manifest: Path, timeout_seconds: int) -> None:
+    """Of the processes that torchrun or srun start at once, the first one prepares the data."""
+    deadline = time.monotonic() + timeout_seconds
+    while not manifest.is_file():
+        if time.monotonic() > deadline:
+            raise LostProcessError(
+                f"data.dir={manifest.parent} has not been prepared by the first process within "
+                f"trainer.timeout_seconds={timeout_seconds}; run xlm-prepare before xlm-train"
+            )
+        time.sleep(0.2)

@@ -66,6 +66,14 @@ def test_two_nodes(
     assert_the_same_training(folder, alone)
 
 
+def test_the_first_process_prepares_the_sample_corpus(slurm: Slurm, tmp_path: Path) -> None:
+    """The other one waits for it."""
+    words = ("experiment=debug", *SLURM, "trainer.max_steps=2", "schedule.warmup_steps=1")
+    slurm.call("srun", "--nodes=2", "--ntasks=2", TRAIN, *words, cwd=tmp_path)
+    (run,) = tmp_path.glob("outputs/debug/*/summary.json")
+    assert summary(run.parent)["status"] == "finished"
+
+
 def test_a_shell_of_salloc(
     slurm: Slurm, words: tuple[str, ...], alone: Path, tmp_path: Path
 ) -> None:
