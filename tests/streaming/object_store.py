@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import hashlib
 import http.client
 import json
@@ -14,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -111,6 +112,19 @@ def _write(folder: Path, like: Shard, name: str, content: bytes) -> Shard:
         tokens=len(content) // 2,
         sha256=hashlib.sha256(content).hexdigest(),
     )
+
+
+def size_of(cache: Path) -> int:
+    """Bytes of all files in a cache, at a moment when none is added, renamed or resized."""
+    if not cache.is_dir():
+        return 0
+    with (cache / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        sizes = [0]
+        for file in cache.rglob("*"):
+            with suppress(FileNotFoundError):  # partial files of failed attempts do go
+                sizes.append(file.stat().st_size * file.is_file())
+        return sum(sizes)
 
 
 @dataclass

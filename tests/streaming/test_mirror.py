@@ -17,7 +17,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from object_store import ACCOUNT, Fault, Proxy, proxy_of, s3_server, simulated_manifest, upload
+from object_store import (
+    ACCOUNT,
+    Fault,
+    Proxy,
+    proxy_of,
+    s3_server,
+    simulated_manifest,
+    size_of,
+    upload,
+)
 
 from xlm_lightning.errors import UserError
 from xlm_lightning.manifest import Manifest
@@ -278,16 +287,6 @@ def test_processes_share_a_cache_that_holds_half(
         _, told = reader.communicate(timeout=60)
         assert reader.returncode == 0, told
     assert bound - SHARD_BYTES < largest <= bound
-
-
-def size_of(cache: Path) -> int:
-    sizes = []
-    for file in cache.rglob("*"):
-        try:
-            sizes.append(file.stat().st_size * file.is_file())
-        except FileNotFoundError:
-            return 0  # a name of before: not one moment's size
-    return sum(sizes)
 
 
 @pytest.mark.slow

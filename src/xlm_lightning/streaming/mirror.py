@@ -7,7 +7,6 @@ when its content is the right one. A store that fails makes training wait, and s
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import sys
 import time
@@ -178,9 +177,7 @@ class Mirror:
                 f"{partial.tell()} bytes came, and not those that {MANIFEST_NAME} describes"
             )
         partial.truncate()
-        partial.flush()
-        os.fsync(partial.fileno())
-        Path(partial.name).replace(self.folder / name)
+        self._cache.publish(partial, self.folder / name)
 
 
 def mirror_of(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Collection, Iterator
 from io import BufferedReader
@@ -61,7 +62,7 @@ class ShardCache:
 
     @contextlib.contextmanager
     def partial(self, path: Path, *, wait_until: float | None) -> Iterator[IO[bytes] | None]:
-        """Hold the partial file of `path`, to be renamed when it is whole.
+        """Hold the partial file of `path`, to be published when it is whole.
 
         While another process has it, wait until a moment of `time.monotonic()`, or not at all. None
         in its stead when the waiting was in vain, or for a file that may be there by now.
@@ -88,13 +89,13 @@ class ShardCache:
         """
         with self._alone():
             partial.truncate(0)
-            files = [(path, path.stat()) for path in self.folder.rglob("*") if path.is_file()]
-            excess = sum(stat.st_size for _, stat in files) + size - self.gigabytes * GB
-            for path, stat in sorted(files, key=lambda file: file[1].st_mtime):
+            files = list(_files_below(self.folder))
+            excess = sum(status.st_size for _, status in files) + size - self.gigabytes * GB
+            for path, status in sorted(files, key=lambda file: file[1].st_mtime):
                 if excess <= 0:
                     break
                 if path.suffix in _REMOVABLE and path not in spared and _remove_unused(path):
-                    excess -= stat.st_size
+                    excess -= status.st_size
             if excess > 0:
                 raise NoRoomError(
                     f"data.cache_gb={self.gigabytes:g} is full of shards in use; raise it, or end "
@@ -102,11 +103,26 @@ class ShardCache:
                 )
             partial.truncate(size)
 
+    def publish(self, partial: IO[bytes], path: Path) -> None:
+        """Give a whole file its name, while nobody counts the cache's bytes."""
+        partial.flush()
+        os.fsync(partial.fileno())
+        with self._alone():
+            Path(partial.name).replace(path)
+
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         with (self.folder / _LOCK).open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _files_below(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # the partial file of a failed attempt
+            status = path.stat()
+            if stat.S_ISREG(status.st_mode):
+                yield path, status
 
 
 def _create(path: str, flags: int) -> int:

@@ -17,11 +17,7 @@ from xlm_lightning.errors import UserError
 PIECE_BYTES = 4 * 2**20  # of one request, and what arrives between two looks at the clock
 STALL_SECONDS = 60.0  # without a piece, after which an attempt is given up
 _PACKAGES = {"s3": "s3", "gs": "gcs"}  # scheme -> our extra that brings its library
-_STREAMED = {
-    "hf",
-    "http",
-    "https",
-}  # one request a file; of others, one a piece
+_STREAMED = {"hf", "http", "https"}  # by one request a file; the others by one a piece
 # Names of errors, and of their bases: the libraries they come from may not be installed.
 _NOT_THERE = {"FileNotFoundError", "RepositoryNotFoundError", "EntryNotFoundError"}
 _DENIED = {
@@ -60,11 +56,11 @@ class Store:
         Raises `RefusedError` where a second attempt is no use, `UserError` for a missing package,
         and whatever the store's library raises for all else; `TimeoutError` when it falls silent.
         """
-        # A library may hang where no timeout of its own reaches, so another thread waits for it;
-        # when it is given up it ends by itself, later, and nobody reads what it brings.
-        arrived = SimpleQueue[bytes | Exception]()
-        reader = threading.Thread(target=self._read, args=(file, arrived), daemon=True)
-        reader.start()
+        # A library may hang where no timeout of its own reaches, so another thread waits for it,
+        # and ends by itself once it has been given up.
+        arrived, given_up = SimpleQueue[bytes | Exception](), threading.Event()
+        reading = threading.Thread(target=self._read, args=(file, arrived, given_up), daemon=True)
+        reading.start()
         try:
             while piece := arrived.get(timeout=STALL_SECONDS):
                 if isinstance(piece, Exception):
@@ -79,11 +75,15 @@ class Store:
             if self._is_refusal(error):
                 raise RefusedError(reason(error)) from error
             raise
+        finally:
+            given_up.set()
 
-    def _read(self, file: str, arrived: SimpleQueue[bytes | Exception]) -> None:
+    def _read(
+        self, file: str, arrived: SimpleQueue[bytes | Exception], given_up: threading.Event
+    ) -> None:
         try:
             with self._filesystem().open(self.name(file), **self._way_to_read()) as source:
-                while piece := source.read(PIECE_BYTES):
+                while not given_up.is_set() and (piece := source.read(PIECE_BYTES)):
                     arrived.put(piece)
             arrived.put(b"")
         except Exception as error:
@@ -98,8 +98,8 @@ class Store:
     def _connect(self) -> Any:
         import fsspec  # here, so that the door can ask `is_remote` without it
 
-        # gcsfs would ask each bucket for its kind by gRPC, which does not survive a fork.
-        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        if self._scheme == "gs":  # gcsfs would ask for the bucket's kind by gRPC: not for forks
+            os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         try:
             files = fsspec.filesystem(self._scheme, skip_instance_cache=True)
         except ImportError as error:
