@@ -92,6 +92,21 @@ def test_blocks_come_from_one_window_of_four_shards_at_a_time() -> None:
     assert len(set(shards[:16].tolist())) == 4  # mixed inside the window
 
 
+def test_the_windows_of_a_slot_hold_its_shards() -> None:
+    """Here a slot never reaches beyond the next window; most stay within their own."""
+    sizes = {"en": [40, 23, 64, 9, 31, 64, 20, 30, 40, 50], "de": [17, 64, 5, 20, 30]}
+    plan = Plan(3, 4, sizes, 0.7, window_shards=2)
+    within = 0
+    for number in range(300):
+        slot = plan.slot(number)
+        now, following = plan.windows(number)[plan.languages[slot.language]]
+        assert len(now) <= 2
+        assert {*slot.shard.tolist()} <= {*now.tolist(), *following.tolist()}
+        within += {*slot.shard.tolist()} <= {*now.tolist()}
+    assert within > 250
+    assert all(len(windows) == 2 for windows in plan.windows(0).values())
+
+
 def test_a_slot_larger_than_the_language_repeats_it() -> None:
     slot = Plan(0, 10, {"fr": [3]}, 0.7).slot(0)
     assert Counter(slot.block.tolist()) in [

@@ -71,8 +71,8 @@ def proxy(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
 
 def words_in(folder: Path, *more: str) -> tuple[str, ...]:
     """A run in `folder`, with a cache beside it."""
-    address = ("data.dir=s3://bucket/text", f"data.cache_dir={folder.parent / 'cache'}")
-    return (*WORDS, *address, f"run.dir={folder}", *more)
+    data = ("data.dir=s3://bucket/text", f"data.cache_dir={folder.parent / 'cache'}")
+    return (*WORDS, *data, "data.retry_minutes=1", f"run.dir={folder}", *more)
 
 
 def assert_the_same(outcome: Outcome, local: dict[str, Any]) -> None:
