@@ -151,7 +151,7 @@ def test_a_mistake_in_the_text_ends_both_and_leaves_nothing(tmp_path, files):
 def test_other_settings_are_refused_while_somebody_is_at_work(tmp_path, files, prepare_small):
     out = tmp_path / "out"
     process = start(tmp_path, files)
-    wait_until(lambda: (out / ".work" / "session.json").is_file(), process)
+    wait_until((out / ".work" / "counted").is_dir, process)
     process.send_signal(signal.SIGSTOP)
     try:
         with pytest.raises(UserError, match=r"another process is preparing .* bpe.merges=100, not"):
