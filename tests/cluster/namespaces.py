@@ -1,7 +1,7 @@
 """Linux namespaces for tests that need a host, or its network, to themselves. Root only.
 
 A namespace lives as long as its first process. With that one go all processes in it, and with the
-last of them its network and its mounts: nothing outlives a test, however that ends.
+last of them its network and its mounts: nothing outlives a test, even one that is killed.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def namespace(*kinds: str, hosts: Path, script: str = ":") -> Iterator[Namespace
     Its first process is a shell, which also takes leave of orphans that have ended.
     """
     kinds = ("mount", "pid", *kinds)
-    options = [f"--{kind}" for kind in kinds]
+    options = ["--fork", "--kill-child", "--mount-proc", *(f"--{kind}" for kind in kinds)]
     first = f"set -e; mount --bind {hosts} /etc/hosts; {script}; echo ready; sleep infinity & wait"
     keeper = subprocess.Popen(
-        ["unshare", *options, "--fork", "--kill-child", "--mount-proc", "bash", "-c", first],
+        ["setpriv", "--pdeathsig", "KILL", "unshare", *options, "bash", "-c", first],
         env=os.environ | {"PATH": PATH},
         stdout=subprocess.PIPE,
         text=True,
