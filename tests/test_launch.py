@@ -130,10 +130,10 @@ def test_an_accumulation_that_changes_the_recipe_is_told(
 def test_the_network_interface_is_told_to_gloo_and_nccl(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         monkeypatch.setenv(name, "before")
-    use_network_interface(None)
+    use_network_interface(None, gloo_between_hosts=True)
     assert os.environ["GLOO_SOCKET_IFNAME"] == "before"
-    use_network_interface("lo")
+    use_network_interface("lo", gloo_between_hosts=True)
     assert os.environ["GLOO_SOCKET_IFNAME"] == "lo"
     assert os.environ["NCCL_SOCKET_IFNAME"] == "=lo"
     with pytest.raises(UserError, match=r"trainer\.network_interface=ib7: .* has .*lo"):
-        use_network_interface("ib7")
+        use_network_interface("ib7", gloo_between_hosts=False)

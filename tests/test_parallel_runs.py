@@ -98,7 +98,12 @@ def test_two_nodes_of_one_process(words: tuple[str, ...], alone: Path, tmp_path:
                 f"--rdzv-conf=is_host={'true' if node == 0 else 'false'}",
                 "--local-addr=127.0.0.1",
             ],
-            [*words, "trainer.devices=auto", f"run.dir={tmp_path}/${{run_id:}}"],
+            [
+                *words,
+                "trainer.devices=auto",
+                "trainer.network_interface=lo",
+                f"run.dir={tmp_path}/${{run_id:}}",
+            ],
         )
         for node in range(2)
     ]

@@ -217,7 +217,10 @@ def build_trainer(
     del arguments["max_time"]  # a callback, so that the last checkpoint comes after it
     timeout = timedelta(seconds=arguments.pop("timeout_seconds"))
     arguments["strategy"] = _strategy(options.strategy, world, timeout)
-    use_network_interface(arguments.pop("network_interface"))
+    use_network_interface(
+        arguments.pop("network_interface"),
+        gloo_between_hosts=world.num_nodes > 1 and not uses_gpu(options.accelerator),
+    )
     arguments["precision"] = choose_precision(options.precision, options.accelerator)
     return pl.Trainer(
         **arguments,

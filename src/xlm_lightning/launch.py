@@ -7,6 +7,7 @@ import re
 import socket
 import sys
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from xlm_lightning import slurm
 from xlm_lightning.errors import UserError
@@ -148,17 +149,35 @@ def _share(slots_per_step: int, processes: int) -> int:
 
 
 # --- the network between hosts --------------------------------------------------------------------
-def use_network_interface(name: str | None) -> None:
-    """Let gloo (CPU) and NCCL (GPU) talk through one of this host's network interfaces."""
+def use_network_interface(name: str | None, *, gloo_between_hosts: bool) -> None:
+    """Let gloo (CPU) and NCCL (GPU) talk through one of this host's network interfaces.
+
+    Raises UserError for one that this host lacks, and for none where gloo would offer its loopback.
+    """
+    here = ", ".join(interface for _, interface in socket.if_nameindex())
+    host = socket.gethostname()
     if name is None:
+        if gloo_between_hosts and "GLOO_SOCKET_IFNAME" not in os.environ:
+            _check_own_address(host, here)
         return
-    here = [interface for _, interface in socket.if_nameindex()]
-    if name not in here:
-        raise UserError(
-            f"trainer.network_interface={name}: {socket.gethostname()} has {', '.join(here)}"
-        )
+    if name not in here.split(", "):
+        raise UserError(f"trainer.network_interface={name}: {host} has {here}")
     os.environ["GLOO_SOCKET_IFNAME"] = name
     os.environ["NCCL_SOCKET_IFNAME"] = f"={name}"  # else NCCL takes all whose names begin so
+
+
+def _check_own_address(host: str, interfaces: str) -> None:
+    """Gloo offers the address of the host's own name; others try it for five times the timeout."""
+    try:
+        address = str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+    except OSError:
+        return
+    if ip_address(address).is_loopback:
+        raise UserError(
+            f"{host} is {address} to itself, where no other host reaches it; say through which "
+            f"network they do: trainer.network_interface=NAME, of {interfaces} (lo where all are "
+            "this machine)"
+        )
 
 
 # gloo has no exception of its own; its messages begin with a place in its source

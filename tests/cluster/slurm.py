@@ -62,14 +62,15 @@ PartitionName=lab Nodes={names} Default=YES MaxTime=INFINITE State=UP OverSubscr
 
 @dataclass(frozen=True)
 class Slurm:
-    """A running SLURM. Its commands find it by one variable of their environment."""
+    """A running SLURM. Its commands find it by their environment."""
 
     folder: Path
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process needs to use it, beside what every test's process has."""
-        return environment() | {"SLURM_CONF": str(self.folder / "slurm.conf")}
+        """What a process needs to use it, whose nodes are this machine, beside what all have."""
+        here = {"SLURM_CONF": str(self.folder / "slurm.conf"), "GLOO_SOCKET_IFNAME": "lo"}
+        return environment() | here
 
     def call(
         self, *words: str, cwd: Path | None = None, timeout: float = 300, **variables: str

@@ -62,12 +62,14 @@ def test_two_hosts(words: tuple[str, ...], undisturbed: Path, tmp_path: Path) ->
 
 
 def test_a_network_that_was_not_named_is_told(words: tuple[str, ...], tmp_path: Path) -> None:
-    """A host whose own name means its loopback offers that to the other."""
+    """A host whose own name means its loopback would offer that to the other."""
     skip_without(["ip"])
     with two_hosts(tmp_path) as hosts:
-        first, _ = ends(train(hosts, [*words, f"run.dir={tmp_path / 'run'}"]))
-    assert first.code == 1
-    assert "trainer.network_interface=NAME says which one" in first.stderr
+        first, second = ends(train(hosts, [*words, f"run.dir={tmp_path / 'run'}"]))
+    for host, outcome in zip(NAMES, (first, second), strict=True):
+        assert outcome.code == 1  # torchrun's
+        assert f"xlm-train: {host} is 127.0.1.1 to itself" in outcome.stderr
+        assert f"trainer.network_interface=NAME, of lo, {LINK}" in outcome.stderr
 
 
 def test_a_cut_shorter_than_the_timeout_costs_nothing(
