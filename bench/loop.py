@@ -107,6 +107,7 @@ def whole_loop(config: schema.Train, data: StreamingDataModule, task: LanguageMo
         run.path,
         loggers=build_loggers(config.logger, {}, run),
         callbacks=[*callbacks.all, clock],
+        writer=callbacks.writer,
     )
     trainer.fit(task, data)
     return clock.seconds

@@ -52,7 +52,7 @@ def state(folder: Path) -> dict[str, Any]:
 
 def best(folder: Path) -> dict[str, Any]:
     """What the keeper of the best checkpoint remembers, paths left out."""
-    (kept,) = (v for k, v in state(folder)["callbacks"].items() if k.startswith("ModelCheckpoint"))
+    (kept,) = (v for k, v in state(folder)["callbacks"].items() if k.startswith("BestCheckpoint"))
     return {"score": kept["best_model_score"], "name": Path(kept["best_model_path"]).name}
 
 

@@ -14,7 +14,7 @@ PACKAGE_FOLDER = ROOT / "src" / PACKAGE
 DOOR = {"cli", "sweep", "compose", "overrides", "legality", "schema"}
 LIGHTNING = {"train", "assembly", "task", "data", "callbacks", "loggers", "metrics_csv"} | {
     "closing",  # scores through the Trainer
-    "checkpoint",  # writes through Lightning's CheckpointIO
+    "checkpoint_writer",  # is what Lightning writes through
 }
 HYDRA = {"hydra", "omegaconf"}
 LIGHTNINGS = {"pytorch_lightning", "lightning", "lightning_fabric"}
@@ -55,19 +55,31 @@ ALLOWED: dict[str, set[str]] = {
     "original": ERRORS | {"model", "text", "tensor_names", "trained"},
     "warm_start": ERRORS | {"model", "text", "trained"},
     "huggingface": ERRORS | {"model", "text", "tensor_names", "trained", "huggingface", ""},
-    "run_folder": FILES | {"manifest", "model", "text"},
+    "recall": set(),
+    "run_folder": FILES | {"manifest", "model", "recall", "text"},
     "checkpoint": FILES | {"model", "run_folder", "trained"},
+    "checkpoint_writer": FILES | {"checkpoint"},
     "pretrained": ERRORS | {"checkpoint", "huggingface", "original", "trained"},
     "sharding": {"model"},
-    "task": {"checkpoint", "model", "objectives", "optim", "perplexity", "sharding", "streaming"},
+    "task": ERRORS
+    | {"checkpoint", "model", "objectives", "optim", "perplexity", "sharding", "streaming"},
     "data": ERRORS | {"manifest", "streaming"},
     "metrics_csv": {"atomic"},
     "loggers": ERRORS | {"metrics_csv", "run_folder", "schema"},
     "callbacks": ERRORS
-    | {"atomic", "callbacks", "checkpoint", "generation", "objectives", "perplexity"}
+    | {
+        "atomic",
+        "callbacks",
+        "checkpoint",
+        "checkpoint_writer",
+        "generation",
+        "objectives",
+        "perplexity",
+    }
     | {"model", "run_folder", "sharding", "streaming", "task", "text"},
-    "closing": RUN | {"data_prep", "perplexity", "sharding", "streaming"},
-    "assembly": RUN | {"callbacks", "launch", "machine", "streaming", "warm_start"},
+    "closing": RUN | {"data_prep", "perplexity", "recall", "sharding", "streaming"},
+    "assembly": RUN
+    | {"callbacks", "checkpoint_writer", "launch", "machine", "streaming", "warm_start"},
     "train": RUN
     | {"assembly", "callbacks", "closing", "launch", "loggers", "machine", "sharding", "slurm"},
     "evaluate": TRAINED | {"cross_entropy", "manifest", "objectives", "perplexity", "streaming"},

@@ -15,18 +15,20 @@ from lightning_fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, Timer
+from pytorch_lightning.callbacks import Callback, EarlyStopping, Timer
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
 from xlm_lightning import schema
+from xlm_lightning.callbacks.best_checkpoint import BestCheckpoint
+from xlm_lightning.callbacks.faults import NumericalFaults
 from xlm_lightning.callbacks.figures import TrainingFigures
 from xlm_lightning.callbacks.fillings import FilledGaps
 from xlm_lightning.callbacks.last_checkpoint import LastCheckpoint
 from xlm_lightning.callbacks.progress import Progress
 from xlm_lightning.callbacks.samples import OwnText, Samples
 from xlm_lightning.callbacks.stop_signals import StopSignals
-from xlm_lightning.checkpoint import AtomicCheckpointIO
+from xlm_lightning.checkpoint_writer import CheckpointWriter
 from xlm_lightning.data import StreamingDataModule
 from xlm_lightning.launch import World, launched, use_network_interface, world_of
 from xlm_lightning.machine import cpu_has_bf16, fastest_precision, require_gpu, uses_gpu
@@ -75,6 +77,7 @@ def build_data(config: schema.Train, world: World) -> StreamingDataModule:
         max_positions=config.model.max_positions,
         max_valid_tokens=data.max_valid_tokens,
         overfit_slots=data.overfit_slots,
+        reorder=data.reorder,
         mirror=mirror,
     )
     if mirror is not None:
@@ -124,10 +127,12 @@ class RunCallbacks:
     """All callbacks of a run, and by name those that its summary asks."""
 
     all: list[Callback]
+    faults: NumericalFaults
     figures: TrainingFigures
     signals: StopSignals
-    best: ModelCheckpoint
+    best: BestCheckpoint
     last: LastCheckpoint
+    writer: CheckpointWriter  # no callback, but that of the checkpoints
 
 
 def build_callbacks(
@@ -138,28 +143,33 @@ def build_callbacks(
 ) -> RunCallbacks:
     """Make the callbacks, in the order in which they act; checkpoints come last anyway."""
     options = config.callbacks
+    faults = NumericalFaults(options.max_skipped_steps)
     figures = TrainingFigures(config.trainer.log_every_n_steps)
     signals = StopSignals()
     timer = _timer(config.trainer)
-    best = ModelCheckpoint(
+    best = BestCheckpoint(
         run.checkpoints,
         filename="best-{step:08d}",
         monitor=MONITOR,
         save_top_k=config.checkpoint.keep_best,
         auto_insert_metric_name=False,
         save_weights_only=True,
+        enable_version_counter=False,  # a step that is done again after a kill is the same
     )
+    writer = CheckpointWriter()
     last = LastCheckpoint(
         run.checkpoints,
+        writer,
         every_n_steps=config.checkpoint.every_n_steps,
         keep=config.checkpoint.keep_last,
+        keep_every_n_steps=config.checkpoint.keep_every_n_steps,
     )
     progress = Progress(figures, options.progress_seconds, timer)
     samples = _samples(config, run, pipelines, data)
     optional = [_early_stopping(options), timer, samples]
     present = [callback for callback in optional if callback is not None]
-    in_order: list[Callback] = [figures, signals, *present, progress, best, last]
-    return RunCallbacks(in_order, figures, signals, best, last)
+    in_order: list[Callback] = [faults, figures, signals, *present, progress, best, last]
+    return RunCallbacks(in_order, faults, figures, signals, best, last, writer)
 
 
 def _samples(
@@ -210,6 +220,7 @@ def build_trainer(
     *,
     loggers: list[Logger],
     callbacks: list[Callback],
+    writer: CheckpointWriter,
 ) -> pl.Trainer:
     """Make Lightning's Trainer; where it counts micro-batches of a process, we count steps."""
     arguments = asdict(options) | asdict(world)
@@ -230,7 +241,7 @@ def build_trainer(
         num_sanity_val_steps=0,
         logger=loggers,
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO(), _cluster_environment()],
+        plugins=[writer, _cluster_environment()],
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,

@@ -45,6 +45,20 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def replace_link(path: Path, target: str) -> None:
+    """Let the symbolic link `path` point to `target`, with no moment without one."""
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{path.name}"
+    temporary.symlink_to(target)
+    temporary.replace(path)
+    _fsync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process has left below `folder`; nobody may be writing there."""
+    for temporary in folder.rglob(f"{TEMPORARY_PREFIX}*"):
+        temporary.unlink(missing_ok=True)
+
+
 def _fsync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:

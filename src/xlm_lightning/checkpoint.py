@@ -1,16 +1,16 @@
-"""Checkpoints: written whole or not at all, read back without running foreign code."""
+"""Checkpoints read back: which one is whole, and no foreign code is run."""
 
 from __future__ import annotations
 
+import hashlib
 import pickle
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from xlm_lightning.atomic import atomic_write
 from xlm_lightning.errors import UserError
 from xlm_lightning.model import XLM
 from xlm_lightning.run_folder import RunFolder
@@ -18,17 +18,17 @@ from xlm_lightning.trained import TrainedModel
 
 MODEL_KEY = "xlm_lightning"  # in a checkpoint: what rebuilds the model around its weights
 CHECKPOINTS = "checkpoints"
-LAST = "last.ckpt"
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's writer beside its target instead of through the system's temporary folder."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
-    ) -> None:
-        with atomic_write(Path(path)) as file:
-            torch.save(checkpoint, file)
+LAST = "last.ckpt"  # a link to the newest of STEPS
+_ARCHITECTURE = (
+    "layers",
+    "dim",
+    "heads",
+    "max_positions",
+    "activation",
+    "language_embeddings",
+    "tied_output",
+)
+STEPS = "step-*.ckpt"  # what a run can go on from
 
 
 def load_checkpoint(path: Path, objective: str | None = None) -> TrainedModel:
@@ -38,7 +38,7 @@ def load_checkpoint(path: Path, objective: str | None = None) -> TrainedModel:
     `UserError` that names the file when it is missing, damaged or of another program.
     """
     file = find_checkpoint(path)
-    checkpoint = read_checkpoint(file)
+    checkpoint = read_whole(file)
     described = checkpoint[MODEL_KEY]
     objectives = described.get("objectives", ["clm"])
     if objective not in (None, *objectives):
@@ -79,7 +79,7 @@ def find_checkpoint(path: Path) -> Path:
 def _best_name(last: Path) -> str:
     """Name of the best of several checkpoints, as the run's own keeper remembers it."""
     for name, state in read_checkpoint(last)["callbacks"].items():
-        if name.startswith("ModelCheckpoint"):
+        if name.startswith("BestCheckpoint"):
             return Path(state["best_model_path"]).name
     return ""
 
@@ -87,25 +87,110 @@ def _best_name(last: Path) -> str:
 def resume_point(resume: str, run: RunFolder) -> Path | None:
     """Return the checkpoint that a run goes on from, None for a new run.
 
-    `resume`: `auto`, `never`, or a run folder or checkpoint. Raises `UserError` for a file that is
-    damaged, or holds weights only, before anything is written.
+    `resume`: `auto`, `never`, or a run folder or checkpoint. In a folder it is the newest one that
+    proves whole; those passed over are told. Raises `UserError` where there are some and none is
+    whole, and for a file that is damaged or holds weights only, before anything is written.
     """
-    last = run.checkpoints / LAST
-    if resume == "never" and last.is_file():
+    present = any(_resumable(run.checkpoints))
+    if resume == "never" and present:
         raise UserError(
             f"run.dir={run.path} already holds a run; continue it with resume=auto, "
             "or choose another run.dir"
         )
-    if resume == "never" or (resume == "auto" and not last.is_file()):
+    if resume == "never" or (resume == "auto" and not present):
         return None
-    path = last if resume == "auto" else Path(resume)
-    path = path if path.is_file() else path / CHECKPOINTS / LAST
-    if "optimizer_states" not in read_checkpoint(path):
+    path = run.path if resume == "auto" else Path(resume)
+    if path.is_dir():
+        return newest_whole(path / CHECKPOINTS if (path / CHECKPOINTS).is_dir() else path)
+    if "optimizer_states" not in read_whole(path):
         raise UserError(
             f"resume={resume}: {path} holds weights only, so that training cannot go on exactly; "
             f"take {LAST}, or begin a new run with model.init_from={path}"
         )
     return path
+
+
+def refuse_another_model(file: Path, model: XLM) -> None:
+    """Raise `UserError` where the weights of a checkpoint are not for `model`."""
+    before = read_checkpoint(file)[MODEL_KEY]["model"]
+    differing = [
+        f"model.{name}={value}, not {before[name]}"
+        for name, value in model.arguments.items()
+        if name in _ARCHITECTURE and value != before[name]
+    ]
+    if differing:
+        raise UserError(f"{file} was trained with another model: {'; '.join(differing)}")
+
+
+def newest_whole(folder: Path) -> Path:
+    """Return the checkpoint of the most steps that proves whole, and say which are passed over.
+
+    A file proves whole by the SHA-256 that was written before it. How old it is stands in it: names
+    can be changed.
+    """
+    passed_over: list[str] = []
+    by_steps: list[tuple[int, str, Path]] = []
+    for file in _resumable(folder):
+        try:
+            by_steps.append((read_checkpoint(file)["global_step"], file.name, file))
+        except UserError as error:
+            passed_over.append(str(error))
+    for _, _, file in sorted(by_steps, reverse=True):
+        complaint = _unproven(file)
+        if complaint is None:
+            for told in passed_over:
+                print(f"passed over: {told}", file=sys.stderr)
+            return file
+        passed_over.append(complaint)
+    why = "; ".join(passed_over) or "there is none"
+    raise UserError(
+        f"no checkpoint of {folder} is known to be whole: {why}\n"
+        "resume=FILE takes one without a hash, resume=never with another run.dir starts anew"
+    )
+
+
+def _resumable(folder: Path) -> Iterator[Path]:
+    yield from sorted(folder.glob(STEPS))
+    last = folder / LAST
+    if last.is_symlink() and not last.is_file():
+        yield last  # the file is gone: not a folder in which to begin anew
+    elif last.is_file() and not last.is_symlink():
+        yield last  # copied by a program that follows links
+
+
+def _unproven(file: Path) -> str | None:
+    """Return what is wrong with a file, None for one that is what was written."""
+    written = _written_sha256(file)
+    if written is None:
+        return f"{file} has no {sha256_file(file).name} beside it"
+    if written != _sha256(file):
+        return f"{file} is not what was written (its SHA-256 differs)"
+    return None
+
+
+def sha256_file(file: Path) -> Path:
+    """Where the hash of a checkpoint stands, as `sha256sum --check` reads it."""
+    return file.with_name(f"{file.name}.sha256")
+
+
+def _written_sha256(file: Path) -> str | None:
+    told = sha256_file(file.resolve())
+    return told.read_text("utf-8", errors="replace").partition(" ")[0] if told.is_file() else None
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def read_whole(file: Path) -> dict[str, Any]:
+    """Read a checkpoint that must agree with its hash, where it has one."""
+    checkpoint = read_checkpoint(file)
+    if _written_sha256(file) is not None and (complaint := _unproven(file)):
+        others = [other for other in file.resolve().parent.glob("*.ckpt") if not other.is_symlink()]
+        whole = sorted(other.name for other in others if _unproven(other) is None)
+        raise UserError(f"{complaint}; whole are {', '.join(whole) or 'none'} beside it")
+    return checkpoint
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:

@@ -19,10 +19,11 @@ from typing import Any, NoReturn
 
 from xlm_lightning import schema
 from xlm_lightning.compose import compose, show
-from xlm_lightning.errors import LostProcessError, UserError
+from xlm_lightning.errors import RunFailed, UserError
 from xlm_lightning.legality import check_files
 from xlm_lightning.manifest import MANIFEST_NAME
 from xlm_lightning.overrides import Command, Words, read_words
+from xlm_lightning.recall import recalled
 from xlm_lightning.streaming.store import is_remote
 from xlm_lightning.sweep.answers import follow_sweep, tell_sweep
 from xlm_lightning.sweep.running import run_sweep
@@ -69,7 +70,7 @@ def _train(config: schema.Train) -> Result:
     _ensure_data(config.data, config.trainer.timeout_seconds)
     from xlm_lightning.train import train as run
 
-    return run(config, [Path(sys.argv[0]).name, *sys.argv[1:]])
+    return run(config, [Path(sys.argv[0]).name, *recalled(sys.argv[1:])])
 
 
 def _prepare(config: schema.Prepare) -> Result:
@@ -100,7 +101,8 @@ def _open(command: Command, run: Callable[[Any], Result]) -> NoReturn:
     """Run a command from its words to its exit code."""
     follow_sweep()
     try:
-        words = read_words(command, sys.argv[1:])
+        arguments = recalled(sys.argv[1:]) if command is TRAIN else sys.argv[1:]
+        words = read_words(command, arguments)
         if words.shows:
             code = _show(command, words)
         elif words.options.multirun:
@@ -110,7 +112,7 @@ def _open(command: Command, run: Callable[[Any], Result]) -> NoReturn:
             (config,) = compose(command, words)
             check_files(config)
             code = _report(run(config))
-    except (UserError, LostProcessError) as error:
+    except (UserError, RunFailed) as error:
         tell_sweep({"error": str(error)})
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             traceback.print_exc()
@@ -178,7 +180,7 @@ def _wait_for(manifest: Path, timeout_seconds: int) -> None:
     deadline = time.monotonic() + timeout_seconds
     while not manifest.is_file():
         if time.monotonic() > deadline:
-            raise LostProcessError(
+            raise RunFailed(
                 f"data.dir={manifest.parent} has not been prepared by the first process within "
                 f"trainer.timeout_seconds={timeout_seconds}; run xlm-prepare before xlm-train"
             )

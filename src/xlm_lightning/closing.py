@@ -18,6 +18,7 @@ from xlm_lightning.generation import generate
 from xlm_lightning.manifest import Manifest
 from xlm_lightning.model import XLM
 from xlm_lightning.perplexity import perplexities
+from xlm_lightning.recall import changes
 from xlm_lightning.run_folder import RunFolder
 from xlm_lightning.sharding import load_weights
 from xlm_lightning.streaming.turns import CLM
@@ -76,6 +77,15 @@ def show_results(
     }
     print("\n".join(closing_lines({**summary, **added}, texts)), file=sys.stderr)
     return added
+
+
+def say_what_goes_on(
+    checkpoint: Path, before: Mapping[str, Any] | None, now: Mapping[str, Any]
+) -> None:
+    """Print where a run goes on, and each key that has another value than before."""
+    print(f"going on from {checkpoint}", file=sys.stderr)
+    for change in [] if before is None else changes(before, now):
+        print(f"  changed: {change}", file=sys.stderr)
 
 
 def say_how_to_resume(command: Sequence[str], run: RunFolder) -> None:

@@ -7,6 +7,7 @@ before anything asks for a loader, and it does not move with batches that were f
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from functools import cached_property
@@ -69,6 +70,7 @@ class StreamingDataModule(pl.LightningDataModule):
         max_positions: int,
         max_valid_tokens: int | None = None,
         overfit_slots: int | None = None,
+        reorder: bool = False,
         mirror: Mirror | None = None,
     ) -> None:
         """Read and check the manifest of `folder`; `UserError` when it is not whole.
@@ -79,7 +81,8 @@ class StreamingDataModule(pl.LightningDataModule):
         of a micro-batch of parallel text, whose sentences have at most `pair_max_length` tokens, or
         in valid and test as many as fit into `max_positions`.
         `max_valid_tokens` limits validation during training, per language; `overfit_slots` trains
-        on the first so many micro-batches of each objective for ever.
+        on the first so many micro-batches of each objective for ever. `reorder`: a checkpoint of
+        other data, or of another order, is gone on with all the same, from the first slot.
         """
         super().__init__()
         self.folder = folder
@@ -100,6 +103,7 @@ class StreamingDataModule(pl.LightningDataModule):
             self._require_parallel_text()
         self.max_valid_tokens = max_valid_tokens
         self.overfit_slots = overfit_slots
+        self.reorder = reorder
         self.slot = 0  # consumed by all ranks; the next one to train on
 
     @cached_property
@@ -197,12 +201,16 @@ class StreamingDataModule(pl.LightningDataModule):
         current = {**self._identity(), "counts": self.plan.counts(slot)}
         for field, value in current.items():
             written = state_dict.get(field)
-            if value != written:
-                cure = _CURES[field].format("null" if written is None else written)
-                raise UserError(
-                    f"cannot resume: {field} is {value}, the checkpoint has {written}; "
-                    f"{cure}, or start anew with resume=never"
-                )
+            if value == written:
+                continue
+            if self.reorder:
+                print(f"{field} is {value}, was {written}: the data begins anew", file=sys.stderr)
+                return
+            cure = _CURES[field].format("null" if written is None else written)
+            raise UserError(
+                f"cannot resume: {field} is {value}, the checkpoint has {written}; {cure}, or say "
+                "data.reorder=true to go on with data that begins anew, in another order"
+            )
         before, now = state_dict["world_size"], self._trainer.world_size
         if before != now and slot % self.slots_per_step:
             raise UserError(
@@ -286,12 +294,13 @@ class _SlotCounter(Callback):
                 "the checkpoint holds no state of the data (written by another program?); start a "
                 "new run with resume=never"
             )
-        before = state["world_size"]
+        before, now = state["slots_per_step"], self._data.slots_per_step
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         for counts in (progress["total"], progress["current"]):
             lag = counts["processed"] - counts["completed"]
             for name in ("ready", "started", "processed"):
-                counts[name] = counts[name] * before // trainer.world_size
+                slots = counts[name] * state["world_size"] * now // before
+                counts[name] = slots // trainer.world_size
             counts["completed"] = counts["processed"] - lag
 
 

@@ -14,8 +14,8 @@ class UserError(Exception):
     """A mistake of the user's, told in one or two lines: what is wrong, and what to do about it."""
 
 
-class LostProcessError(Exception):
-    """Another process of the run is gone or silent; told in one or two lines, exit code 1."""
+class RunFailed(Exception):
+    """The world's doing, not the user's: told in one or two lines as well, exit code 1."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

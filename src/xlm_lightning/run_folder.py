@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -10,7 +11,8 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,10 @@ from typing import Any
 import torch
 import yaml
 
-from xlm_lightning.atomic import atomic_write, write_json, write_text
+from xlm_lightning.atomic import atomic_write, remove_leftovers, write_json, write_text
 from xlm_lightning.errors import UserError
 from xlm_lightning.manifest import Manifest, manifest_sha256
+from xlm_lightning.recall import OVERRIDES
 from xlm_lightning.text.text_model import TextModel
 
 PACKAGES = ("torch", "pytorch-lightning", "hydra-core", "omegaconf", "numpy", "sacremoses")
@@ -51,7 +54,7 @@ class RunFolder:
     def write_config(self, config: Mapping[str, Any], command: Sequence[str]) -> None:
         """Write the whole configuration and the overrides that made it."""
         write_text(self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False))
-        write_text(self.path / "overrides.yaml", yaml.safe_dump(list(command[1:])))
+        write_text(self.path / OVERRIDES, yaml.safe_dump(list(command[1:])))
 
     def write_provenance(self, provenance: Mapping[str, Any]) -> None:
         write_json(self.path / "provenance.json", provenance)
@@ -78,10 +81,34 @@ class RunFolder:
 
     def data_dir(self) -> str | None:
         """Return the prepared folder that the run was trained on, None without its config.yaml."""
+        config = self.config()
+        return None if config is None else str(config["data"]["dir"])
+
+    def config(self) -> dict[str, Any] | None:
+        """Return the configuration of the run's last start, None without one."""
         path = self.path / "config.yaml"
         if not path.is_file():
             return None
-        return str(yaml.safe_load(path.read_text(encoding="utf-8"))["data"]["dir"])
+        config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return config
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from training in this folder; what killed ones left is removed.
+
+        The lock belongs to the process alone (not to its children) and ends with it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("a+b") as file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError) as error:
+                raise UserError(
+                    f"run.dir={self.path}: another process is training in it; wait for it, or "
+                    "choose another run.dir"
+                ) from error
+            remove_leftovers(self.path)
+            yield
 
 
 def text_options(manifest: Manifest) -> dict[str, Any]:

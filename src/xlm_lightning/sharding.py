@@ -43,6 +43,11 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def local(tensor: Tensor) -> Tensor:
+    """Return this rank's share of a tensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 def whole_weights(task: nn.Module, model: XLM) -> dict[str, Tensor]:
     """Return the tensors of `model`, gathered from all devices; to be called on all ranks."""
     if not isinstance(task, FSDPModule):

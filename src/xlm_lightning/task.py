@@ -12,11 +12,12 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from xlm_lightning.checkpoint import MODEL_KEY
+from xlm_lightning.errors import RunFailed
 from xlm_lightning.model import XLM
 from xlm_lightning.objectives import predictions
 from xlm_lightning.optim import build_optimizer, learning_rate
 from xlm_lightning.perplexity import empty_sums, score, summarise
-from xlm_lightning.sharding import shard, whole
+from xlm_lightning.sharding import local, shard, whole
 from xlm_lightning.streaming.turns import CLM, TLM
 
 MONITOR = "valid/mean/perplexity"  # early stopping and the best checkpoint, as in the original
@@ -62,6 +63,7 @@ class LanguageModeling(pl.LightningModule):
         self.total_steps = total_steps
         self.seed = seed
         self.gradient_norm = torch.zeros(())  # of the last step, before clipping
+        self.skipped = False  # the last step, for a loss or gradient that was not finite
         self.results: dict[str, dict[str, Any]] = {}  # of the last evaluation
         self._sums = self._empty_sums()
 
@@ -83,7 +85,9 @@ class LanguageModeling(pl.LightningModule):
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Tensor]:
         loss = self.model.loss(*predictions(self.model, batch, self.context_size))
-        return {"loss": loss * batch["weight"], "nats": loss.detach()}
+        # An infinite loss may have a finite gradient; now it has none, and all ranks learn of it.
+        weight = torch.where(loss.detach().isfinite(), batch["weight"], torch.nan)
+        return {"loss": loss * weight, "nats": loss.detach()}
 
     def on_validation_epoch_start(self) -> None:
         self._sums = self._empty_sums()
@@ -106,7 +110,15 @@ class LanguageModeling(pl.LightningModule):
         self._finish_evaluation("test")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what rebuilds the model around its weights, in plain containers."""
+        """Add what rebuilds the model around its weights, in plain containers.
+
+        Raises `RunFailed` rather than keep weights that are not finite.
+        """
+        if not self._finite_weights():
+            raise RunFailed(
+                f"at step {self.trainer.global_step} weights are not finite any more, and are not "
+                "kept; go on from the checkpoint before with a lower optimizer.lr"
+            )
         checkpoint[MODEL_KEY] = {
             "model": self.model.arguments,
             "objectives": self.objectives,
@@ -138,15 +150,37 @@ class LanguageModeling(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip by the global norm (0 or None: off) and keep the norm for the loggers."""
+        """Clip by the global norm (0 or None: off) and keep the norm for the loggers.
+
+        A norm that is not finite, which is the same on all ranks, skips the step: without gradients
+        an optimizer does nothing. The scaler of fp16 does that by itself, and learns from it.
+        """
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         self.gradient_norm = whole(norm)
+        self.skipped = not bool(self.gradient_norm.isfinite())
+        if self.skipped:
+            if getattr(self.trainer.precision_plugin, "scaler", None) is None:
+                self.zero_grad(set_to_none=True)
+            return
         limit = gradient_clip_val or torch.inf
         # A CPU knows the norm now: below the limit a pass over all gradients is saved. A GPU would
         # have to be waited for.
         if self.device.type != "cpu" or self.gradient_norm > limit:
             torch.nn.utils.clip_grads_with_norm_(self.parameters(), limit, norm)
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        """A skipped step does not move the learning rate."""
+        if not self.skipped:
+            scheduler.step()
+
+    def _finite_weights(self) -> bool:
+        """Whether all ranks have finite weights only: a sum is not, with one that is not."""
+        sums = [local(p.detach()).sum(dtype=torch.float32) for p in self.parameters()]
+        broken = (~torch.stack(sums).isfinite()).any().float()
+        if self.device_mesh is not None:
+            broken = self.trainer.strategy.reduce(broken, reduce_op="sum")
+        return not bool(broken)
 
     def _empty_sums(self) -> dict[str, Tensor]:
         """Objective -> (languages or pairs, 3)."""

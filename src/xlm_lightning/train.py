@@ -7,7 +7,7 @@ import signal
 import time
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,14 @@ from xlm_lightning.assembly import (
 )
 from xlm_lightning.callbacks.agreement import Agreement
 from xlm_lightning.callbacks.stop_signals import Stopped
-from xlm_lightning.checkpoint import resume_point
-from xlm_lightning.closing import say_how_to_resume, score_splits, show_results
-from xlm_lightning.errors import LostProcessError, UserError
+from xlm_lightning.checkpoint import refuse_another_model, resume_point
+from xlm_lightning.closing import (
+    say_how_to_resume,
+    say_what_goes_on,
+    score_splits,
+    show_results,
+)
+from xlm_lightning.errors import RunFailed, UserError
 from xlm_lightning.launch import lost_contact
 from xlm_lightning.loggers import build_loggers, close_loggers
 from xlm_lightning.machine import keep_freed_memory, uses_gpu
@@ -45,6 +50,8 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
     world = build_world(config)
     data = build_data(config, world)
     model = build_model(config.model, data)
+    if resume_from is not None:
+        refuse_another_model(resume_from, model)
     task = build_task(config, model, data)
     pipelines = TextModel.load(data.folder, **text_options(data.manifest)).pipelines()
     callbacks = build_callbacks(config, run, pipelines, data)
@@ -52,73 +59,86 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
         run,
         asdict(config),
         command[1:],
+        resume_from,
         lambda trainer: _provenance(config, command, trainer, data.folder),
     )
     loggers = build_loggers(config.logger, asdict(config), run)
     trainer = build_trainer(
-        config.trainer, world, run.path, loggers=loggers, callbacks=[agreement, *callbacks.all]
+        config.trainer,
+        world,
+        run.path,
+        loggers=loggers,
+        callbacks=[agreement, *callbacks.all],
+        writer=callbacks.writer,
     )
-    if trainer.is_global_zero:
-        run.copy_text_model(data.folder, data.manifest)
-        run.write_config(asdict(config), command)
+    with ExitStack() as held:
+        if trainer.is_global_zero:
+            held.enter_context(run.held())
+            if resume_from is not None:
+                say_what_goes_on(resume_from, run.config(), asdict(config))
+            run.copy_text_model(data.folder, data.manifest)
+            run.write_config(asdict(config), command)
 
-    started = time.monotonic()
-    summary: dict[str, Any] = {"run_dir": str(run.path), "experiment": config.run.experiment}
-    signals = callbacks.signals
-    with signals.handled():
-        try:
-            trainer.fit(task, data, ckpt_path=resume_from)
-            summary |= {
-                "steps": trainer.global_step,
-                "tokens_seen": callbacks.figures.tokens_seen,
-                "seconds": time.monotonic() - started,
-                "tokens_per_second": callbacks.figures.tokens_per_second,
-                "precision": str(trainer.precision),
-                "accelerator": task.device.type,
-                "world_size": trainer.world_size,
-                "seed": config.seed,
-                "parameters": sum(parameter.numel() for parameter in model.parameters()),
-                "best_checkpoint": callbacks.best.best_model_path or None,
-                "last_checkpoint": str(callbacks.last.path),
-                "weights_sha256": weights_sha256(whole_weights(task, model)),
-            }
-            if signals.stopped_by is None:
-                summary |= score_splits(trainer, task, data, callbacks.best.best_model_path)
-                whole = whole_model(task, model)
+        started = time.monotonic()
+        summary: dict[str, Any] = {"run_dir": str(run.path), "experiment": config.run.experiment}
+        signals = callbacks.signals
+        with signals.handled():
+            try:
+                trainer.fit(task, data, ckpt_path=resume_from)
+                summary |= {
+                    "steps": trainer.global_step,
+                    "tokens_seen": callbacks.figures.tokens_seen,
+                    "seconds": time.monotonic() - started,
+                    "skipped_steps": callbacks.faults.skipped_steps,
+                    "tokens_per_second": callbacks.figures.tokens_per_second,
+                    "precision": str(trainer.precision),
+                    "accelerator": task.device.type,
+                    "world_size": trainer.world_size,
+                    "seed": config.seed,
+                    "parameters": sum(parameter.numel() for parameter in model.parameters()),
+                    "best_checkpoint": callbacks.best.best_model_path or None,
+                    "last_checkpoint": str(callbacks.last.path),
+                    "weights_sha256": weights_sha256(whole_weights(task, model)),
+                }
+                if signals.stopped_by is None:
+                    summary |= score_splits(trainer, task, data, callbacks.best.best_model_path)
+                    whole = whole_model(task, model)
+                    if trainer.is_global_zero:
+                        summary |= show_results(
+                            summary,
+                            whole,
+                            task.objectives,
+                            pipelines,
+                            data.manifest,
+                            config.callbacks.samples,
+                        )
+            except Stopped:
+                pass
+            except UserError:
+                raise
+            except Exception as error:
                 if trainer.is_global_zero:
-                    summary |= show_results(
-                        summary,
-                        whole,
-                        task.objectives,
-                        pipelines,
-                        data.manifest,
-                        config.callbacks.samples,
+                    run.write_summary(
+                        summary | {"status": "failed", "error": f"{type(error).__name__}: {error}"}
                     )
-        except Stopped:
-            pass
-        except UserError:
-            raise
-        except Exception as error:
-            if trainer.is_global_zero:
-                run.write_summary(
-                    summary | {"status": "failed", "error": f"{type(error).__name__}: {error}"}
-                )
-            _end_children(trainer)
-            if complaint := lost_contact(error, config.trainer.timeout_seconds):
-                told = f"{complaint}\nwith run.dir={run.path} it goes on from its last checkpoint"
-                raise LostProcessError(told) from error
-            raise
-    summary = {"status": "stopped" if signals.stopped_by else "finished", **summary}
-    if trainer.is_global_zero:
-        run.write_summary(summary)
-    close_loggers(trainer.loggers)
-    if signals.stopped_by:
-        summary["exit_code"] = 128 + signals.stopped_by
-        if not (trainer.is_global_zero and requeued_after(signals.stopped_by)):
-            if trainer.is_global_zero:
-                say_how_to_resume(command, run)
-            _wait_for_rank_0(trainer)
-    return summary
+                _end_children(trainer)
+                if complaint := lost_contact(error, config.trainer.timeout_seconds):
+                    told = (
+                        f"{complaint}\nwith run.dir={run.path} it goes on from its last checkpoint"
+                    )
+                    raise RunFailed(told) from error
+                raise
+        summary = {"status": "stopped" if signals.stopped_by else "finished", **summary}
+        if trainer.is_global_zero:
+            run.write_summary(summary)
+        close_loggers(trainer.loggers)
+        if signals.stopped_by:
+            summary["exit_code"] = 128 + signals.stopped_by
+            if not (trainer.is_global_zero and requeued_after(signals.stopped_by)):
+                if trainer.is_global_zero:
+                    say_how_to_resume(command, run)
+                _wait_for_rank_0(trainer)
+        return summary
 
 
 def _prepare_process(config: schema.Train) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,23 +10,39 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
+from xlm_lightning.atomic import replace_link
 from xlm_lightning.checkpoint import LAST
+from xlm_lightning.checkpoint_writer import CheckpointWriter, remove
+from xlm_lightning.task import LanguageModeling
+
+_NAME = re.compile(r"step-(\d+)\.ckpt").fullmatch
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes `last.ckpt`, and keeps the `keep - 1` before it as `step-NNNNNNNN.ckpt`.
+    """Writes `step-NNNNNNNN.ckpt`, keeps the last ones, and lets `last.ckpt` point to the newest.
 
     Only at optimizer steps: in the middle of an accumulation the gradients would be lost. At a step
     that validates, only after the validation: a resumed run would neither repeat it nor know of its
     result. (A `Checkpoint` of Lightning's comes after all other callbacks, and this one after the
-    keeper of the best.) The file that is about to be replaced gets its second name first, so
-    `last.ckpt` is never missing.
+    keeper of the best.) The link is moved when the new file is whole, and only then an old one is
+    removed, so that `last.ckpt` is never missing.
     """
 
-    def __init__(self, folder: Path, *, every_n_steps: int, keep: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        writer: CheckpointWriter,
+        *,
+        every_n_steps: int,
+        keep: int,
+        keep_every_n_steps: int | None,
+    ) -> None:
+        """`writer`: the trainer's. `keep_every_n_steps`: those of its multiples stay for good."""
         self.folder = folder
         self.every_n_steps = every_n_steps
         self.keep = keep
+        self.keep_every_n_steps = keep_every_n_steps
+        self._writer = writer
         self._saved_step = 0
         self._due = False
 
@@ -38,10 +54,15 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._saved_step = trainer.global_step  # as loaded, or nothing to save yet
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_end(  # type: ignore[override]
+        self, trainer: pl.Trainer, pl_module: LanguageModeling, *_: Any
+    ) -> None:
+        self._writer.check()
         step = trainer.global_step
         ends = trainer.should_stop or step == trainer.max_steps
-        self._due = step != self._saved_step and (ends or step % self.every_n_steps == 0)
+        # skipped steps may be the end of this run: the checkpoints from before them stay
+        now = step % self.every_n_steps == 0 and not pl_module.skipped
+        self._due = step != self._saved_step and (ends or now)
         if self._due and not validates_now(trainer):
             self._save(trainer)
 
@@ -52,17 +73,33 @@ class LastCheckpoint(Checkpoint):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.global_step != self._saved_step:
             self._save(trainer)
+        self._writer.wait()
+        trainer.strategy.barrier()  # the other ranks are going to read the best one
 
     def _save(self, trainer: pl.Trainer) -> None:
-        if trainer.is_global_zero and self.keep > 1 and self.path.exists():
-            older = self.folder / f"step-{self._saved_step:08d}.ckpt"
-            if not older.exists():
-                os.link(self.path, older)
-            for surplus in sorted(self.folder.glob("step-*.ckpt"))[: -(self.keep - 1)]:
-                surplus.unlink()
-        self._saved_step = trainer.global_step
+        step = trainer.global_step
+        file = self.folder / f"step-{step:08d}.ckpt"
+        trainer.save_checkpoint(file)
+        if trainer.is_global_zero:
+            self._writer.then(lambda: self._point_to(file, step))
+        self._saved_step = step
         self._due = False
-        trainer.save_checkpoint(self.path)
+
+    def _point_to(self, newest: Path, step: int) -> None:
+        """Runs in the writer's thread, when the file is there."""
+        replace_link(self.path, newest.name)
+        files = {
+            int(found[1]): file for file in newest.parent.iterdir() if (found := _NAME(file.name))
+        }
+        older = sorted(other for other in files if other < step)
+        surplus = [
+            other
+            for other in older[: len(older) - (self.keep - 1)]
+            if self.keep_every_n_steps is None or other % self.keep_every_n_steps
+        ]
+        ahead = [other for other in files if other > step]  # of a run that began again before them
+        for other in surplus + ahead:
+            remove(files[other])
 
 
 def validates_now(trainer: pl.Trainer) -> bool:

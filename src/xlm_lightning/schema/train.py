@@ -64,6 +64,7 @@ class Data:
     pair_tokens: Positive  # tlm: tokens in a micro-batch of sentence pairs, per device
     pair_max_length: Positive  # tlm: pairs with a sentence of more tokens are left out
     overfit_slots: Annotated[int | None, AtLeast(1)]  # train on the first so many batches for ever
+    reorder: bool  # go on from a checkpoint of other data, which then begins anew
     cache_dir: LocalPath  # dir in an object store: where shards are kept on this machine
     cache_gb: Gigabytes
     retry_minutes: Minutes
@@ -137,6 +138,7 @@ class Checkpoint:
 
     every_n_steps: Positive
     keep_last: Positive
+    keep_every_n_steps: Annotated[int | None, AtLeast(1)]
     keep_best: Count
 
 
@@ -181,6 +183,7 @@ class Callbacks:
     """What happens beside training."""
 
     samples: Samples
+    max_skipped_steps: Positive  # in a row, for losses or gradients that are not finite
     early_stopping_patience: Annotated[int | None, AtLeast(1)]  # validations without progress
     progress_seconds: Annotated[float, AtLeast(0)]  # between two progress lines; 0: every step
 
@@ -232,6 +235,12 @@ class Train:
             yield (
                 f"optimizer.betas={self.optimizer.betas}",
                 "must be two numbers, such as [0.9,0.999]",
+            )
+        often, kept = self.checkpoint.every_n_steps, self.checkpoint.keep_every_n_steps
+        if kept is not None and kept % often:
+            yield (
+                f"checkpoint.keep_every_n_steps={kept}",
+                f"must be a multiple of checkpoint.every_n_steps={often}",
             )
         yield from self.objective.conflicts(data.stream_length, trainer.max_steps)
         yield from _trainer_conflicts(trainer)

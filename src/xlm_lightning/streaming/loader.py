@@ -201,9 +201,4 @@ class TrainLoader(OrderedLoader):
         return {"slot": self._next_slot()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Check that the data module, which is restored first, stands at the same slot."""
-        if state["slot"] != self._next_slot():
-            raise UserError(
-                f"the checkpoint was taken at slot {state['slot']} of the data, but its data state "
-                f"says {self._next_slot()}: the checkpoint is damaged, resume from another one"
-            )
+        """The data module, which is restored first, knows the next slot."""

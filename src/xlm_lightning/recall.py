@@ -1,0 +1,50 @@
+"""The words with which a run was started, for a command that goes on with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+OVERRIDES = "overrides.yaml"
+_OWN = {"run.dir", "resume", "trainer.max_time"}  # of one start, not of the run
+
+
+def recalled(arguments: Sequence[str]) -> list[str]:
+    """Return the words of a run that was stopped, followed by those that are new.
+
+    So `xlm-train run.dir=DIR` goes on with what was asked for when DIR was new, and a word more
+    changes that one thing. Words are as they were where nothing is to be gone on with.
+    """
+    typed = {_key(word): word.partition("=")[2] for word in arguments if "=" in word}
+    folder = Path(typed.get("run.dir", ""))
+    file = folder / OVERRIDES
+    goes_on = typed.get("resume", "auto") == "auto" and any(folder.glob("checkpoints/*.ckpt"))
+    if "run.dir" not in typed or {"-m", "--multirun"} & set(arguments) or not goes_on:
+        return list(arguments)
+    before: list[str] = yaml.safe_load(file.read_text("utf-8")) if file.is_file() else []
+    return [word for word in before if _key(word) not in typed.keys() | _OWN] + list(arguments)
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return `key: old -> new` for all keys in which two configurations differ."""
+    old, new = dict(_flat(before)), dict(_flat(now))
+    return [
+        f"{key}: {old.get(key, 'not set')} -> {new.get(key, 'not set')}"
+        for key in sorted(old.keys() | new.keys())
+        if key not in _OWN and old.get(key) != new.get(key)
+    ]
+
+
+def _key(word: str) -> str:
+    return word.partition("=")[0].lstrip("+~")
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
