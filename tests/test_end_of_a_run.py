@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 from pathlib import Path
@@ -155,19 +154,11 @@ def test_of_several_kept_checkpoints_the_best_is_taken(crumbs: Path, tmp_path: P
     assert Path(chosen).name == wanted.name
 
 
-@pytest.mark.parametrize("what", ["weights only", "truncated"])
-def test_a_checkpoint_that_cannot_be_resumed_is_named(
-    crumbs: Path, copied: Path, tmp_path: Path, what: str
-) -> None:
-    words = [*WORDS, f"data.dir={crumbs}", f"run.dir={copied}"]
-    file = copied / "checkpoints" / "last.ckpt"
-    if what == "truncated":
-        os.truncate(file, file.stat().st_size // 2)
-    else:
-        (file,) = (copied / "checkpoints").glob("best-*.ckpt")
-        words = [*WORDS, f"data.dir={crumbs}", f"run.dir={tmp_path / 'new'}", f"resume={file}"]
+def test_weights_alone_cannot_be_resumed(crumbs: Path, copied: Path, tmp_path: Path) -> None:
+    (file,) = (copied / "checkpoints").glob("best-*.ckpt")
+    words = [*WORDS, f"data.dir={crumbs}", f"run.dir={tmp_path / 'new'}", f"resume={file}"]
     refused = call("xlm-train", *words).expect(2)
-    assert str(file) in refused.stderr
+    assert f"{file} holds weights only" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert not (tmp_path / "new").exists()
 
