@@ -24,6 +24,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -85,7 +86,7 @@ class Training:
         self.code: int | None = None
 
     def _run(self, words: Sequence[str], folder: Path, sabotage: Callable[[], None]) -> None:
-        code = 70
+        code = 1
         try:
             output = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(output, 1)
@@ -96,8 +97,11 @@ class Training:
             cli.train()
         except SystemExit as leaving:
             code = int(leaving.code or 0)
+        except BaseException:
+            traceback.print_exc()
         finally:
             sys.stdout.flush()
+            sys.stderr.flush()
             os._exit(code)
 
     def ended(self) -> bool:
