@@ -38,6 +38,18 @@ for _ in range(300):
         session.save(session.work / "train" / "de-00000.json", {})
 """
 
+TASKS = """
+import subprocess
+from datatrove.executor import LocalPipelineExecutor
+
+def prepare(data, rank, world_size):
+    subprocess.run({command}, check=True, stdout=subprocess.DEVNULL)
+    print("prepared by", rank, flush=True)
+
+if __name__ == "__main__":
+    LocalPipelineExecutor([prepare], tasks=2, workers=2, logging_dir={logs!r}).run()
+"""
+
 Process = subprocess.Popen[bytes]
 
 
@@ -125,6 +137,37 @@ def test_the_piece_of_a_process_that_ends_is_taken_over(tmp_path, files, prepare
     (said,) = end([process])
     assert "taking it over" in said
     assert tree(out) == tree(tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_tasks_of_datatrove(tmp_path, files):
+    """As docs/preparing.md shows it, with the executor that needs no cluster; it goes on too."""
+    for (path,) in files["train"].values():
+        path.write_bytes(path.read_bytes() * 12)  # several pieces of the command's smallest size
+    words = [
+        f"corpus.{split}.{name}={path}" for split in files for name, (path,) in files[split].items()
+    ]
+    words += ["corpus=text", "bpe.merges=100", "shard_megabytes=1", "workers=1"]
+    program = tmp_path / "tasks.py"
+    program.write_text(
+        TASKS.format(
+            command=[str(SCRIPTS / "xlm-prepare"), *words, f"out={tmp_path / 'out'}"],
+            logs=str(tmp_path / "logs"),
+        )
+    )
+    for times in (2, 0):  # what is done stays done
+        done = subprocess.run(
+            [sys.executable, program],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("prepared by") == times
+    alone = [str(SCRIPTS / "xlm-prepare"), *words, f"out={tmp_path / 'alone'}"]
+    subprocess.run(alone, env=environment(), capture_output=True, check=True)
+    assert tree(tmp_path / "out") == tree(tmp_path / "alone")
 
 
 @pytest.mark.slow
