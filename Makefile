@@ -1,6 +1,6 @@
 # Everything runs from a virtual environment of the checkout's own, made from pinned versions.
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow check bench clean
+.PHONY: help setup train test test-slow chaos check bench clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -19,6 +19,11 @@ test: setup ## Run the test suite (minutes)
 
 test-slow: setup ## Run the long tests (an hour at most)
 	@$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder
+
+chaos: setup ## Kill runs, flip bits, compare to the bit (an hour); prints tables
+	@$(BIN)/python tests/chaos/kills.py --kills 130 --ranks 1
+	@$(BIN)/python tests/chaos/kills.py --kills 70 --ranks 2
+	@$(BIN)/python tests/chaos/flips.py --count 1000
 
 check: setup ## Lint, formatting, types: what pre-commit runs
 	@$(BIN)/ruff check .

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -226,3 +228,18 @@ def test_runs_of_different_sweeps_are_different_runs_for_wandb(
         (file,) = (folder / "wandb").glob("offline-run-*/run-*.wandb")
         ids.append(file.stem)
     assert ids == ["run-one-0", "run-two-0"]
+
+
+@pytest.mark.parametrize(("pause", "code"), [(1.2, 130), (0.0, 0)])
+def test_a_second_ctrl_c_leaves_at_once(pause: float, code: int) -> None:
+    """But not one that comes with the first: the terminal's, and the one torchrun hands on."""
+    program = (
+        "import os, signal, sys, time\n"
+        "from xlm_lightning.callbacks.stop_signals import StopSignals\n"
+        "with StopSignals().handled():\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        f"    time.sleep({pause})\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert done.returncode == code

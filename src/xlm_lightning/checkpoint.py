@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -185,19 +184,19 @@ def _sha256(file: Path) -> str:
 
 def read_whole(file: Path) -> dict[str, Any]:
     """Read a checkpoint that must agree with its hash, where it has one."""
-    checkpoint = read_checkpoint(file)
-    if _written_sha256(file) is not None and (complaint := _unproven(file)):
+    hashed = file.is_file() and _written_sha256(file) is not None
+    if hashed and (complaint := _unproven(file)):
         others = [other for other in file.resolve().parent.glob("*.ckpt") if not other.is_symlink()]
         whole = sorted(other.name for other in others if _unproven(other) is None)
         raise UserError(f"{complaint}; whole are {', '.join(whole) or 'none'} beside it")
-    return checkpoint
+    return read_checkpoint(file)
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
     """Read one of our checkpoint files, plain containers and tensors only."""
     try:
         checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError) as error:
+    except Exception as error:  # a damaged file can make the unpickler raise anything
         reason = str(error).splitlines()[0] if str(error) else "it ends too early"
         raise UserError(f"checkpoint {file} cannot be read ({reason}); take another one") from error
     if not isinstance(checkpoint, dict) or MODEL_KEY not in checkpoint:

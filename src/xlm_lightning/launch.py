@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import signal
 import socket
 import sys
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from ipaddress import ip_address
 from xlm_lightning import slurm
 from xlm_lightning.errors import UserError
 
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 NO_SHARED_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 
 
@@ -146,6 +149,15 @@ def _share(slots_per_step: int, processes: int) -> int:
             f"another number of devices"
         )
     return share
+
+
+# --- the end of the program that started us -------------------------------------------------------
+def stop_with_parent() -> bool:
+    """Ask the kernel for a SIGTERM when our parent dies; False where only Linux offers it."""
+    if not sys.platform.startswith("linux"):
+        return False
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    return True
 
 
 # --- the network between hosts --------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -21,6 +22,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from xlm_lightning.callbacks.last_checkpoint import validates_now
 
+_ONE_PRESS_SECONDS = 1.0  # a Ctrl-C may come twice: from the terminal, and handed on by torchrun
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
@@ -33,6 +35,7 @@ class StopSignals(Callback):
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None  # by this process
+        self._received_at = 0.0
         self.stopped_by: int | None = None  # the signal that all ranks have agreed on
         self._last_step = 0
         self._process = os.getpid()
@@ -95,9 +98,12 @@ class StopSignals(Callback):
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             return  # a worker that reads data, which ends with the process it reads for
-        if self.received is not None and number == signal.SIGINT:
-            os._exit(128 + number)
-        self.received = signal.Signals(number)
+        now = time.monotonic()
+        if self.received is not None:
+            if number == signal.SIGINT and now - self._received_at > _ONE_PRESS_SECONDS:
+                os._exit(128 + number)
+            return
+        self.received, self._received_at = signal.Signals(number), now
         print(
             f"\n{self.received.name}: ending at the next step, with a checkpoint; "
             "Ctrl-C once more leaves at once",

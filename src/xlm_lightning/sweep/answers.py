@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from xlm_lightning.atomic import write_json
+from xlm_lightning.launch import stop_with_parent
 
 ANSWER_FILE = "XLM_SWEEP_ANSWER"  # environment: where a job leaves its result or its complaint
 SWEEP_PID = "XLM_SWEEP_PID"  # environment: the process with which a job ends
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 Status = Literal["finished", "stopped", "pruned", "failed", "not run"]
 
@@ -49,9 +47,8 @@ def follow_sweep() -> None:
     Only Linux offers it; elsewhere the jobs of a killed sweep run on to their end.
     """
     sweep = os.environ.pop(SWEEP_PID, None)
-    if sweep is None or not sys.platform.startswith("linux"):
+    if sweep is None or not stop_with_parent():
         return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != int(sweep):  # it had died before we asked
         os.kill(os.getpid(), signal.SIGTERM)
 
