@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from xlm_lightning import schema
 from xlm_lightning.compose import compose, show
 from xlm_lightning.errors import RunFailed, UserError
-from xlm_lightning.launch import launched, stop_with_parent
+from xlm_lightning.launch import end_with_starter
 from xlm_lightning.legality import check_files
 from xlm_lightning.manifest import MANIFEST_NAME
 from xlm_lightning.overrides import Command, Words, read_words
@@ -68,9 +68,7 @@ def export() -> NoReturn:
 def _train(config: schema.Train) -> Result:
     # SLURM may ask for a requeue at any time: the signal waits until it is handled
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
-    started = launched()
-    if started is not None and started.program == "torchrun":
-        stop_with_parent()  # it puts us in a session of our own, where nobody would miss us
+    end_with_starter()
     _ensure_data(config.data, config.trainer.timeout_seconds)
     from xlm_lightning.train import train as run
 

@@ -152,12 +152,25 @@ def _share(slots_per_step: int, processes: int) -> int:
 
 
 # --- the end of the program that started us -------------------------------------------------------
-def stop_with_parent() -> bool:
-    """Ask the kernel for a SIGTERM when our parent dies; False where only Linux offers it."""
+def end_with_parent(number: signal.Signals) -> bool:
+    """Ask the kernel for a signal when our parent dies; False where only Linux offers it."""
     if not sys.platform.startswith("linux"):
         return False
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
     return True
+
+
+def end_with_starter() -> None:
+    """Leave no process of a run behind whose starter has been killed.
+
+    torchrun puts its workers in sessions of their own, where they would train on: they save and
+    end. A rank that Lightning has started, which is a child of rank 0, has nothing to save.
+    """
+    started = launched()
+    if started is not None and started.program == "torchrun":
+        end_with_parent(signal.SIGTERM)
+    elif started is None and "LOCAL_RANK" in os.environ:
+        end_with_parent(signal.SIGKILL)
 
 
 # --- the network between hosts --------------------------------------------------------------------

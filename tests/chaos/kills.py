@@ -80,6 +80,8 @@ class Training:
         self.mark = f"{os.getpid()}-{time.monotonic_ns()}"
         self.log = folder.with_name(f"{folder.name}.{self.mark}.log")
         self.log.touch()
+        self.metrics = folder / "metrics.csv"
+        self._before = _inode(self.metrics)
         self.pid = os.fork()
         if self.pid == 0:
             self._run(words, folder, sabotage)
@@ -104,6 +106,10 @@ class Training:
             sys.stderr.flush()
             os._exit(code)
 
+    def has_logged(self) -> bool:
+        """Whether this start has logged a step: with its first one the file is written anew."""
+        return _inode(self.metrics) not in (None, self._before)
+
     def ended(self) -> bool:
         if self.code is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -115,6 +121,10 @@ class Training:
         """All that are alive: the first one, and those that it has started."""
         first = [] if self.ended() else [self.pid]
         return first + [pid for pid in marked(self.mark) if pid != self.pid]
+
+
+def _inode(file: Path) -> int | None:
+    return file.stat().st_ino if file.is_file() else None
 
 
 def marked(mark: str) -> Iterator[int]:
@@ -243,7 +253,7 @@ def _wait_for_a_moment(training: Training, folder: Path, began: int, draw: rando
     inside = draw.random() < 0.6
     jitter = draw.random() * (0.004 if inside else 0.2)
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while last_step(folder) < steps or training.log.stat().st_size == 0:
+    while last_step(folder) < steps or not training.has_logged():
         if training.ended():
             return False
         if time.monotonic() > deadline:

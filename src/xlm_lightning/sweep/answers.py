@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xlm_lightning.atomic import write_json
-from xlm_lightning.launch import stop_with_parent
+from xlm_lightning.launch import end_with_parent
 
 ANSWER_FILE = "XLM_SWEEP_ANSWER"  # environment: where a job leaves its result or its complaint
 SWEEP_PID = "XLM_SWEEP_PID"  # environment: the process with which a job ends
@@ -47,7 +47,7 @@ def follow_sweep() -> None:
     Only Linux offers it; elsewhere the jobs of a killed sweep run on to their end.
     """
     sweep = os.environ.pop(SWEEP_PID, None)
-    if sweep is None or not stop_with_parent():
+    if sweep is None or not end_with_parent(signal.SIGTERM):
         return
     if os.getppid() != int(sweep):  # it had died before we asked
         os.kill(os.getpid(), signal.SIGTERM)
