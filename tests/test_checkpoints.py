@@ -17,6 +17,7 @@ from crumbs import crumbs_of
 from in_process import call
 from training import WORDS
 
+from xlm_lightning.callbacks.last_checkpoint import LastCheckpoint
 from xlm_lightning.checkpoint import newest_whole, resume_point, sha256_file
 from xlm_lightning.checkpoint_writer import CheckpointWriter
 from xlm_lightning.errors import RunFailed, UserError
@@ -81,6 +82,19 @@ def test_some_stay_for_good(words: tuple[str, ...], tmp_path: Path) -> None:
         "xlm-train", *words, *kept, "checkpoint.every_n_steps=2", f"run.dir={tmp_path / 'run'}"
     ).expect()
     assert steps_of(tmp_path / "run") == [4, 8, 12]
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3, 5, 6, 7, 100])
+def test_as_many_stay_as_were_asked_for(tmp_path: Path, keep: int) -> None:
+    last = LastCheckpoint(
+        tmp_path, CheckpointWriter(), every_n_steps=1, keep=keep, keep_every_n_steps=None
+    )
+    for step in range(1, 7):
+        file = tmp_path / f"step-{step:08d}.ckpt"
+        file.touch()
+        last._point_to(file, step)
+        kept = sorted(int(found.stem[5:]) for found in tmp_path.glob("step-*.ckpt"))
+        assert kept == list(range(max(1, step - keep + 1), step + 1))
 
 
 def test_a_run_that_goes_back_leaves_nothing_ahead_of_it(

@@ -94,7 +94,7 @@ class LastCheckpoint(Checkpoint):
         older = sorted(other for other in files if other < step)
         surplus = [
             other
-            for other in older[: len(older) - (self.keep - 1)]
+            for other in older[: max(len(older) - (self.keep - 1), 0)]
             if self.keep_every_n_steps is None or other % self.keep_every_n_steps
         ]
         ahead = [other for other in files if other > step]  # of a run that began again before them
