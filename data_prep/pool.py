@@ -7,7 +7,6 @@ every worker watches a pipe whose other end only the parent has.
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections import deque
@@ -19,6 +18,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import TypeVar
 
+from xlm_lightning.atomic import end_process
 from xlm_lightning.errors import UserError
 
 Task = TypeVar("Task")
@@ -113,4 +113,4 @@ def _start_worker(watched: Connection) -> None:
 
 def _leave_with_parent(watched: Connection) -> None:
     watched.poll(None)  # readable only when the parent's end is closed: nothing is ever sent
-    os._exit(1)
+    end_process(1)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 TEMPORARY_PREFIX = ".partial-"
+_unfinished: set[Path] = set()  # temporary files of this process
+_beginning = threading.Lock()
 
 
 @contextmanager
@@ -24,7 +27,10 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     # not the process id: processes of two machines may write the same file and have the same id
     temporary = path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{path.name}"
     try:
-        with temporary.open("wb") as file:
+        with _beginning:
+            _unfinished.add(temporary)
+            file = temporary.open("wb")
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -32,6 +38,15 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         _fsync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+        _unfinished.discard(temporary)
+
+
+def end_process(code: int) -> NoReturn:
+    """End this process now, from whatever thread, with none of its temporary files left."""
+    _beginning.acquire()  # for good: no further file is begun
+    for temporary in list(_unfinished):
+        temporary.unlink(missing_ok=True)
+    os._exit(code)
 
 
 def write_text(path: Path, text: str) -> None:
