@@ -13,8 +13,8 @@ from commands import SCRIPTS, environment, run
 from in_process import call
 
 from xlm_lightning import cli
-from xlm_lightning.compose import run_id
 from xlm_lightning.errors import UserError
+from xlm_lightning.run_id import run_id
 
 COMMANDS = ("xlm-train", "xlm-prepare", "xlm-evaluate", "xlm-generate", "xlm-export")
 HEAVY = ("torch", "pytorch_lightning", "transformers", "wandb", "data_prep")

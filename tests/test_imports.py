@@ -44,6 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "machine": ERRORS,
     "launch": ERRORS | {"slurm", ""},
     "slurm": ERRORS,
+    "run_id": ERRORS | {"slurm", ""},
     "attention": {"dropout"},
     "cache": set(),
     "model": {"attention", "cache", "dropout", "cross_entropy"},
@@ -89,8 +90,9 @@ ALLOWED: dict[str, set[str]] = {
     "legality": ERRORS,
     "schema": {"legality", "schema"},
     "overrides": ERRORS | {"legality", ""},
-    "compose": ERRORS | {"legality", "overrides", "schema", "slurm", ""},
-    "sweep": FILES | {"compose", "launch", "legality", "overrides", "schema", "slurm", "sweep"},
+    "compose": ERRORS | {"legality", "overrides", "run_id", "schema"},
+    "sweep": FILES
+    | {"compose", "launch", "legality", "overrides", "run_id", "schema", "slurm", "sweep"},
     "data_prep": FILES | {"manifest", "text", "data_prep", ""},  # "": the version
 }
 WITH_CONFIG = {"assembly", "train", "closing", "loggers", *COMMAND_NAMES}

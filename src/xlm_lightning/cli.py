@@ -72,7 +72,7 @@ def _train(config: schema.Train) -> Result:
     _ensure_data(config.data, config.trainer.timeout_seconds)
     from xlm_lightning.train import train as run
 
-    return run(config, [Path(sys.argv[0]).name, *recalled(sys.argv[1:])])
+    return run(config, [Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def _prepare(config: schema.Prepare) -> Result:
@@ -103,8 +103,9 @@ def _open(command: Command, run: Callable[[Any], Result]) -> NoReturn:
     """Run a command from its words to its exit code."""
     follow_sweep()
     try:
-        arguments = recalled(sys.argv[1:]) if command is TRAIN else sys.argv[1:]
-        words = read_words(command, arguments)
+        if command is TRAIN:
+            sys.argv[1:] = recalled(sys.argv[1:])  # the ranks that Lightning starts get them, too
+        words = read_words(command, sys.argv[1:])
         if words.shows:
             code = _show(command, words)
         elif words.options.multirun:

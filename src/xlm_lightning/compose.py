@@ -8,11 +8,8 @@ exceptions. `hydra.main` only serves `--help`, `--cfg`, `--info` and shell compl
 from __future__ import annotations
 
 import os
-import random
 import re
-import string
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -28,10 +25,10 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from xlm_lightning import slurm
 from xlm_lightning.errors import UserError, did_you_mean
 from xlm_lightning.legality import check, check_shape, nearest_key, type_needed
 from xlm_lightning.overrides import Command, Words, config_folder, options_of
+from xlm_lightning.run_id import run_id
 from xlm_lightning.schema import CORPORA, Prepare, SweepPlan
 
 VERSION_BASE = "1.3"
@@ -277,30 +274,6 @@ def _longest(key: str, raw: Mapping[str, Any]) -> str:
 
 def _first(error: BaseException) -> str:
     return str(error).splitlines()[0]
-
-
-# --- names of runs --------------------------------------------------------------------------------
-def run_id() -> str:
-    """Return the run's name, the same in every process of a run.
-
-    The job's id of SLURM or torchrun where there is one, else UTC time and four random letters (two
-    runs may start in the same second), handed down to child processes by the environment.
-    """
-    torchrun = os.environ.get("TORCHELASTIC_RUN_ID")
-    inherited = os.environ.get("XLM_RUN_ID") if "LOCAL_RANK" in os.environ else None
-    given = inherited or slurm.run_name()
-    if given is None and torchrun == "none" and os.environ.get("WORLD_SIZE", "1") != "1":
-        raise UserError(
-            "torchrun gave no run id, so the processes cannot agree on a folder: "
-            "add --rdzv-id=NAME to torchrun, or run.dir=DIR here"
-        )
-    if given is None and torchrun not in (None, "none"):
-        given = torchrun
-    if given is None:
-        letters = random.SystemRandom().choices(string.ascii_lowercase, k=4)
-        given = time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + "".join(letters)
-    os.environ["XLM_RUN_ID"] = given
-    return given
 
 
 OmegaConf.register_new_resolver("run_id", run_id, replace=True)

@@ -7,7 +7,6 @@ before anything asks for a loader, and it does not move with batches that were f
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from functools import cached_property
@@ -21,6 +20,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from xlm_lightning.errors import UserError
 from xlm_lightning.manifest import Manifest, manifest_sha256
+from xlm_lightning.streaming.continuity import is_continued
 from xlm_lightning.streaming.loader import OrderedLoader, PairSlots, SlotBatches, TrainLoader
 from xlm_lightning.streaming.masking import Masking
 from xlm_lightning.streaming.mirror import Mirror
@@ -32,22 +32,6 @@ from xlm_lightning.streaming.splits import ScoredSplit, evaluation_batches
 from xlm_lightning.streaming.turns import TLM, Curve, Turns
 
 ENDLESS = 2**40  # micro-batches of a run without max_steps
-
-_CURES = {
-    "batch_size": "set data.batch_size={0}",
-    "stream_length": "set data.stream_length={0}",
-    "alpha": "set data.alpha={0}",
-    "overfit_slots": "set data.overfit_slots={0}",
-    "objectives": "give the same weights to objective.clm, mlm and tlm",
-    "masking": "give objective.masking the same values",
-    "pair_tokens": "set data.pair_tokens={0}",
-    "pair_max_length": "set data.pair_max_length={0}",
-    "seed": "set seed={0}",
-    "slots_per_step": "set data.slots_per_step={0} and leave trainer.accumulate_grad_batches out",
-    "plan_version": "use the version of xlm-lightning that wrote the checkpoint",
-    "manifest_sha256": "set data.dir to the folder the run was started with",
-    "counts": "use the numpy version that wrote the checkpoint",
-}
 
 
 class StreamingDataModule(pl.LightningDataModule):
@@ -105,6 +89,7 @@ class StreamingDataModule(pl.LightningDataModule):
         self.overfit_slots = overfit_slots
         self.reorder = reorder
         self.slot = 0  # consumed by all ranks; the next one to train on
+        self.begins_anew = False  # in a run that goes on, but with other data
 
     @cached_property
     def train_shards(self) -> TokenShards:
@@ -199,18 +184,9 @@ class StreamingDataModule(pl.LightningDataModule):
             return  # a checkpoint may be evaluated on any data
         slot = state_dict["slot"]
         current = {**self._identity(), "counts": self.plan.counts(slot)}
-        for field, value in current.items():
-            written = state_dict.get(field)
-            if value == written:
-                continue
-            if self.reorder:
-                print(f"{field} is {value}, was {written}: the data begins anew", file=sys.stderr)
-                return
-            cure = _CURES[field].format("null" if written is None else written)
-            raise UserError(
-                f"cannot resume: {field} is {value}, the checkpoint has {written}; {cure}, or say "
-                "data.reorder=true to go on with data that begins anew, in another order"
-            )
+        self.begins_anew = not is_continued(current, state_dict, reorder=self.reorder)
+        if self.begins_anew:
+            return
         before, now = state_dict["world_size"], self._trainer.world_size
         if before != now and slot % self.slots_per_step:
             raise UserError(
@@ -272,12 +248,24 @@ class StreamingDataModule(pl.LightningDataModule):
 
 
 class _SlotCounter(Callback):
-    """Counts the slots that training consumed; first in the list, so before any checkpoint."""
+    """Counts the slots that training consumed; first in the list, so before any checkpoint.
+
+    What was trained on is held against the count: a run that skips or repeats data must not go on.
+    """
 
     def __init__(self, data: StreamingDataModule) -> None:
         self._data = data
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        steps = self._data.slot // self._data.slots_per_step
+        if steps != trainer.global_step and not self._data.begins_anew:
+            raise RuntimeError(f"{steps} steps of data are consumed after {trainer.global_step}")
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, _: int
+    ) -> None:
+        if batch["slot"] != self._data.slot + trainer.global_rank:
+            raise RuntimeError(f"slot {batch['slot']} came when {self._data.slot} was due")
         self._data.slot += trainer.world_size
 
     def on_load_checkpoint(

@@ -226,3 +226,29 @@ def _resume(run: Run, data: StreamingDataModule) -> None:
     make_trainer(run).fit(
         ToyModel(run), datamodule=data, ckpt_path=checkpoint(run.out, 1), weights_only=True
     )
+
+
+def test_steps_and_slots_that_disagree_are_no_run(small_folder: Path, tmp_path: Path) -> None:
+    run = Run(small_folder, tmp_path, 4, accumulate=2)
+    train(run)
+    written = checkpoint(tmp_path, 2)
+    state = torch.load(written, weights_only=True)
+    data = data_module(run)
+    state["StreamingDataModule"] |= {"slot": 6, "counts": data.plan.counts(6)}
+    torch.save(state, written)
+    with pytest.raises(RuntimeError, match="3 steps of data are consumed after 2"):
+        train(replace(run, out=tmp_path / "again", resume=written))
+
+
+def test_a_slot_that_was_not_due_is_not_trained_on(small_folder: Path, tmp_path: Path) -> None:
+    class Skipping(StreamingDataModule):
+        def train_dataloader(self) -> Any:
+            self.slot += 1
+            batches = iter(super().train_dataloader())
+            first = next(batches)
+            self.slot -= 1
+            return [first]
+
+    run = Run(small_folder, tmp_path, 2)
+    with pytest.raises(RuntimeError, match="slot 1 came when 0 was due"):
+        make_trainer(run).fit(ToyModel(run), datamodule=data_module(run, Skipping))

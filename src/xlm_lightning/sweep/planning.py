@@ -6,16 +6,11 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from xlm_lightning.compose import (
-    compose_job,
-    compose_jobs,
-    compose_sweep,
-    parse_overrides,
-    run_id,
-)
+from xlm_lightning.compose import compose_job, compose_jobs, compose_sweep, parse_overrides
 from xlm_lightning.errors import UserError
 from xlm_lightning.legality import check_files
 from xlm_lightning.overrides import Command, Words, read_words
+from xlm_lightning.run_id import run_id
 from xlm_lightning.schema import Sweep, SweepPlan
 from xlm_lightning.sweep.folder import SweepFolder
 from xlm_lightning.sweep.grid import Grid

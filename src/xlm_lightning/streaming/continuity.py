@@ -1,0 +1,45 @@
+"""Whether a run goes on with the data of its checkpoint: another order would go unnoticed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from xlm_lightning.errors import UserError
+
+_CURES = {
+    "batch_size": "set data.batch_size={0}",
+    "stream_length": "set data.stream_length={0}",
+    "alpha": "set data.alpha={0}",
+    "overfit_slots": "set data.overfit_slots={0}",
+    "objectives": "give the same weights to objective.clm, mlm and tlm",
+    "masking": "give objective.masking the same values",
+    "pair_tokens": "set data.pair_tokens={0}",
+    "pair_max_length": "set data.pair_max_length={0}",
+    "seed": "set seed={0}",
+    "slots_per_step": "set data.slots_per_step={0} and leave trainer.accumulate_grad_batches out",
+    "plan_version": "use the version of xlm-lightning that wrote the checkpoint",
+    "manifest_sha256": "set data.dir to the folder the run was started with",
+    "counts": "use the numpy version that wrote the checkpoint",
+}
+
+
+def is_continued(current: Mapping[str, Any], written: Mapping[str, Any], *, reorder: bool) -> bool:
+    """Hold all that decides a run's data against what a checkpoint has written.
+
+    False where they differ and are to be gone on with all the same, by `reorder`; else `UserError`.
+    """
+    for field, value in current.items():
+        before = written.get(field)
+        if value == before:
+            continue
+        if reorder:
+            print(f"{field} is {value}, was {before}: the data begins anew", file=sys.stderr)
+            return False
+        cure = _CURES[field].format("null" if before is None else before)
+        raise UserError(
+            f"cannot resume: {field} is {value}, the checkpoint has {before}; {cure}, or say "
+            "data.reorder=true to go on with data that begins anew, in another order"
+        )
+    return True
