@@ -243,11 +243,15 @@ def test_steps_and_slots_that_disagree_are_no_run(small_folder: Path, tmp_path: 
 def test_a_slot_that_was_not_due_is_not_trained_on(small_folder: Path, tmp_path: Path) -> None:
     class Skipping(StreamingDataModule):
         def train_dataloader(self) -> Any:
-            self.slot += 1
-            batches = iter(super().train_dataloader())
-            first = next(batches)
-            self.slot -= 1
-            return [first]
+            loader = super().train_dataloader()
+
+            class WithoutTheFirst:
+                def __iter__(self) -> Iterator[Any]:
+                    batches = iter(loader)
+                    next(batches)
+                    yield from batches
+
+            return WithoutTheFirst()
 
     run = Run(small_folder, tmp_path, 2)
     with pytest.raises(RuntimeError, match="slot 1 came when 0 was due"):
