@@ -7,13 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.reading import sha256_of
 from xlm_lightning.errors import UserError
-from xlm_lightning.manifest import BLOCK_LENGTH, MANIFEST_NAME, TOKEN_BYTES, Manifest, Shard
+from xlm_lightning.manifest import (
+    BLOCK_LENGTH,
+    MANIFEST_NAME,
+    REPAIR,
+    TOKEN_BYTES,
+    Manifest,
+    Shard,
+    check_hash,
+)
 from xlm_lightning.text.bpe import read_codes
 from xlm_lightning.text.vocabulary import PAD, SPECIALS, Vocabulary
-
-REPAIR = "restore the file or prepare the corpus again"
 
 
 def verify(folder: Path) -> dict[str, Any]:
@@ -22,8 +27,6 @@ def verify(folder: Path) -> dict[str, Any]:
     Raises `UserError` naming the first file that is missing, damaged or unknown.
     """
     manifest = Manifest.load(folder)
-    if manifest.block_length != BLOCK_LENGTH:
-        raise UserError(f"{folder / MANIFEST_NAME}: block_length is not {BLOCK_LENGTH}; {REPAIR}")
     _check_text_model(folder, manifest)
     for split, languages in manifest.splits.items():
         for shards in languages.values():
@@ -45,8 +48,6 @@ def verify(folder: Path) -> dict[str, Any]:
 
 
 def _check_text_model(folder: Path, manifest: Manifest) -> None:
-    _check_hash(folder / "codes", manifest.codes_sha256)
-    _check_hash(folder / "vocab", manifest.vocab_sha256)
     read_codes(folder / "codes")
     vocabulary = Vocabulary.load(folder / "vocab")
     size = len(vocabulary)
@@ -65,7 +66,7 @@ def _check_text_model(folder: Path, manifest: Manifest) -> None:
 
 def _check_shard(folder: Path, shard: Shard, vocab_size: int, *, in_blocks: bool) -> None:
     path = folder / shard.name
-    _check_hash(path, shard.sha256)
+    check_hash(path, shard.sha256)
     padded = shard.tokens + -shard.tokens % BLOCK_LENGTH
     if shard.bytes != padded * TOKEN_BYTES or (in_blocks and padded != shard.tokens):
         raise UserError(f"{path} has {shard.bytes} bytes for {shard.tokens} tokens; {REPAIR}")
@@ -81,7 +82,7 @@ def _check_shard(folder: Path, shard: Shard, vocab_size: int, *, in_blocks: bool
 
 
 def _check_documents(path: Path, shard: Shard) -> None:
-    _check_hash(path, shard.docs_sha256)
+    check_hash(path, shard.docs_sha256)
     try:
         ends = np.load(path, allow_pickle=False).astype(np.int64)
     except (ValueError, OSError, EOFError) as error:
@@ -93,13 +94,6 @@ def _check_documents(path: Path, shard: Shard) -> None:
         or (ends <= starts).any()
     ):
         raise UserError(f"{path}: the document ends do not fit {shard.name}; {REPAIR}")
-
-
-def _check_hash(path: Path, expected: str) -> None:
-    if not path.is_file():
-        raise UserError(f"{path} is missing; {REPAIR}")
-    if sha256_of(path) != expected:
-        raise UserError(f"{path} is damaged (its hash is not the one in {MANIFEST_NAME}); {REPAIR}")
 
 
 def _check_no_strangers(folder: Path, manifest: Manifest) -> None:

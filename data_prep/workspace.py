@@ -208,7 +208,7 @@ def check_folder(out: Path) -> None:
     if not there.is_dir():
         raise UserError(f"out={out}: {there} is no folder; name another")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"out={out}: the folder {there} cannot be written; name another")
+        raise UserError(f"out={out}: {there} may not be written; name another")
     others = out.is_dir() and any(path.name != WORK_NAME for path in out.iterdir())
     if others and not ((out / WORK_NAME).is_dir() or (out / MANIFEST_NAME).is_file()):
         raise UserError(f"out={out} holds other files; name a new or an empty folder")

@@ -110,7 +110,7 @@ def test_the_length_penalty_reaches_the_search(trained: Path) -> None:
         (["prompt=x", "prompt_file={file}"], "prompt_file="),
         (["prompt_file={file}.none"], "prompts.txt.none"),
         (["prompt_file={empty}"], "empty.txt is empty"),
-        (["prompt_file={binary}"], "not UTF-8 at byte 1"),
+        (["prompt_file={binary}"], "line 1: not UTF-8 text"),
         (["prompt_file={long}"], "prompt_file, line 2"),
         (["prompt={words}"], "prompt: has"),
     ],

@@ -56,7 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "original": ERRORS | {"model", "text", "tensor_names", "trained"},
     "warm_start": ERRORS | {"model", "text", "trained"},
     "huggingface": ERRORS | {"model", "text", "tensor_names", "trained", "huggingface", ""},
-    "recall": set(),
+    "recall": ERRORS,
     "run_folder": FILES | {"manifest", "model", "recall", "text"},
     "checkpoint": FILES | {"model", "run_folder", "trained"},
     "checkpoint_writer": FILES | {"checkpoint"},
@@ -65,7 +65,7 @@ ALLOWED: dict[str, set[str]] = {
     "task": ERRORS
     | {"checkpoint", "model", "objectives", "optim", "perplexity", "sharding", "streaming"},
     "data": ERRORS | {"manifest", "streaming"},
-    "metrics_csv": {"atomic"},
+    "metrics_csv": FILES,
     "loggers": ERRORS | {"metrics_csv", "run_folder", "schema"},
     "callbacks": ERRORS
     | {

@@ -42,11 +42,12 @@ def load_checkpoint(path: Path, objective: str | None = None) -> TrainedModel:
     objectives = described.get("objectives", ["clm"])
     if objective not in (None, *objectives):
         raise UserError(f"objective={objective}: {file} was trained for {', '.join(objectives)}")
-    model = XLM(**described["model"])
     try:
+        model = XLM(**described["model"])
         model.load_state_dict(model_weights(checkpoint))
-    except RuntimeError as error:
-        raise UserError(f"{file} does not hold the model that it describes: {error}") from error
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{file} does not hold the model that it describes: {reason}") from error
     run = RunFolder(file.parent.parent)
     return TrainedModel(
         model.eval(),
@@ -54,7 +55,7 @@ def load_checkpoint(path: Path, objective: str | None = None) -> TrainedModel:
         objective=objective or objectives[0],
         stream_length=described["stream_length"],
         path=file,
-        load_text_model=run.text_model,
+        load_text_model=lambda: run.text_model(model.arguments["vocab_size"]),
         data_dir=run.data_dir(),
         facts={"steps": checkpoint["global_step"], "objectives": ", ".join(objectives)},
     )
@@ -199,9 +200,20 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     except Exception as error:  # a damaged file can make the unpickler raise anything
         reason = str(error).splitlines()[0] if str(error) else "it ends too early"
         raise UserError(f"checkpoint {file} cannot be read ({reason}); take another one") from error
-    if not isinstance(checkpoint, dict) or MODEL_KEY not in checkpoint:
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(MODEL_KEY), dict):
         raise UserError(f"checkpoint {file} was not written by xlm-train")
+    described = checkpoint[MODEL_KEY]
+    lacking = [name for name in ("state_dict", "global_step") if name not in checkpoint]
+    lacking += [name for name in ("model", "languages", "stream_length") if name not in described]
+    if lacking:
+        raise UserError(f"checkpoint {file} holds no {', '.join(lacking)}; take another one")
     return checkpoint
+
+
+def checkpoint_bytes(model: XLM, precision: str) -> int:
+    """Return about how large a checkpoint is: the weights, and two moments of Adam's for each."""
+    bytes_of_one = 2 if precision in ("16-true", "bf16-true") else 4
+    return 3 * bytes_of_one * sum(parameter.numel() for parameter in model.parameters())
 
 
 def model_weights(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:

@@ -10,11 +10,13 @@ import socket
 import sys
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 
 from xlm_lightning import slurm
-from xlm_lightning.errors import UserError
+from xlm_lightning.errors import RunFailed, UserError
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PROCESSES_OF_A_CORE = 8  # a try of many ranks on few cores is slow; more would end in swap
 NO_SHARED_STORE = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
 
 
@@ -58,6 +60,11 @@ def launched() -> Launch | None:
         # one process is as good as none: in `srun --pty bash` Lightning may start more
         return None if devices * num_nodes == 1 else Launch("srun", devices, num_nodes)
     slurm.require_srun()
+    if "RANK" in variables and variables.get("WORLD_SIZE", "1") != "1":
+        raise UserError(
+            f"RANK={variables['RANK']} of WORLD_SIZE={variables['WORLD_SIZE']} is not of torchrun "
+            "or srun: let torchrun start the processes, or unset both"
+        )
     return None
 
 
@@ -133,6 +140,11 @@ def _check_devices(devices: int | list[int], gpus: int | None) -> None:
         if isinstance(devices, list):
             raise UserError(
                 f"trainer.devices={devices}: there is no GPU here; on a CPU say how many processes"
+            )
+        most = _PROCESSES_OF_A_CORE * (os.cpu_count() or 1)
+        if devices > most:
+            raise UserError(
+                f"trainer.devices={devices}: must be at most {most} on {os.cpu_count()} CPU cores"
             )
         return
     wanted = max(devices) + 1 if isinstance(devices, list) else devices
@@ -210,8 +222,13 @@ _GLOO = re.compile("gloo|Application timeout|Connection (closed|reset) by peer",
 _PLACE = re.compile(r"\[/\S+\] ")
 
 
-def lost_contact(error: Exception, timeout_seconds: int) -> str | None:
-    """Return what to tell of an exception with which torch says that a process does not answer."""
+def lost_contact(
+    error: Exception, timeout_seconds: int, run_dir: Path
+) -> RunFailed | UserError | None:
+    """Return what to tell of an exception with which torch says that a process does not answer.
+
+    None for other exceptions. A port that is taken is the user's to change.
+    """
     from torch.distributed import DistError  # the door asks who has started it, without torch
 
     told = str(error)
@@ -219,12 +236,17 @@ def lost_contact(error: Exception, timeout_seconds: int) -> str | None:
     if not (from_gloo or isinstance(error, DistError)):
         return None
     reason = _PLACE.sub("", told).partition("\n")[0].partition(". ")[0]
+    if "EADDRINUSE" in told:
+        port = os.environ.get("MASTER_PORT")
+        return UserError(f"MASTER_PORT={port} is in use on this machine; say another, or none")
     if "connectFullMesh" in told:
-        return (
+        reason = (
             f"the processes of this run do not reach each other ({reason}); where hosts have "
             "several networks, trainer.network_interface=NAME says which one"
         )
-    return (
-        f"another process of this run is gone, or silent for longer than "
-        f"trainer.timeout_seconds={timeout_seconds} ({reason});"
-    )
+    else:
+        reason = (
+            "another process of this run is gone, or silent for longer than "
+            f"trainer.timeout_seconds={timeout_seconds} ({reason});"
+        )
+    return RunFailed(f"{reason}\nwith run.dir={run_dir} it goes on from its last checkpoint")

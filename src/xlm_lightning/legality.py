@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -158,7 +159,10 @@ class FolderToBe:
             return OnThisMachine().broken(value)
         path = Path(value).absolute()
         nearest = next(folder for folder in (path, *path.parents) if folder.exists())
-        return "" if nearest.is_dir() else f"{nearest} is a file; choose another folder"
+        if not nearest.is_dir():
+            return f"{nearest} is a file; choose another folder"
+        writable = os.access(nearest, os.W_OK)
+        return "" if writable else f"{nearest} may not be written; choose another folder"
 
 
 def _may_be_on_the_hub(name: str) -> bool:
@@ -224,7 +228,10 @@ def check_files(config: Any, prefix: str = "") -> None:
     for field, value in _values(config, prefix):
         for rule in field.rules:
             if value is not None and isinstance(rule, Existing | FolderToBe):
-                _apply(rule, field.key, value)
+                try:
+                    _apply(rule, field.key, value)
+                except OSError as error:  # a name that is too long, a circle of links
+                    raise UserError(f"{field.key}={value}: {error.strerror}") from error
         if dataclasses.is_dataclass(value):
             check_files(value, f"{field.key}.")
 

@@ -1,7 +1,8 @@
 """`manifest.json`: what a prepared folder holds, down to the bytes and hash of every shard.
 
-The manifest is written last, so a folder that has one is complete. Sizes are checked at every start
-(free); hashes and id ranges by `xlm-prepare verify=DIR`.
+The manifest is written last, so a folder that has one is complete. Sizes of shards, and hashes of
+codes and vocabulary, are checked at every start; all hashes and id ranges by `xlm-prepare
+verify=DIR`.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from xlm_lightning.atomic import write_json
@@ -20,6 +21,7 @@ FORMAT_VERSION = 1
 BLOCK_LENGTH = 256  # tokens; every shard file is a whole number of blocks (512 bytes each)
 TOKEN_BYTES = 2  # uint16, little endian
 MANIFEST_NAME = "manifest.json"
+REPAIR = "restore the file or prepare the corpus again"
 
 
 @dataclass(frozen=True)
@@ -109,10 +111,10 @@ class Manifest:
 
     @classmethod
     def load(cls, folder: Path) -> Manifest:
-        """Read and check `folder/manifest.json` and the sizes of all files that it names.
+        """Read and check `folder/manifest.json`, its codes and vocabulary, and all shards' sizes.
 
-        Raises `UserError` that names the folder or file when one is absent, truncated or of
-        another format version.
+        Raises `UserError` that names the folder or file when one is absent, damaged, truncated or
+        of another format version.
         """
         path = folder / MANIFEST_NAME
         if not path.is_file():
@@ -121,6 +123,8 @@ class Manifest:
                 f"make one with: xlm-prepare corpus=text ... out={folder}"
             )
         manifest = cls.parse(path.read_bytes(), str(path))
+        check_hash(folder / "codes", manifest.codes_sha256)
+        check_hash(folder / "vocab", manifest.vocab_sha256)
         for shard in manifest.shards():
             _check_size(folder / shard.name, shard.bytes)
         return manifest
@@ -143,15 +147,49 @@ class Manifest:
                 split: {pair: _shards_of(sides) for pair, sides in pairs.items()}
                 for split, pairs in raw.get("parallel", {}).items()
             }
-            return cls(**raw)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path} is damaged ({error}); prepare the corpus again") from error
+            manifest = cls(**raw)
+            manifest._check()
+            return manifest
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            reason = f"no {error}" if isinstance(error, KeyError) else error
+            raise UserError(f"{path} is damaged ({reason}); {REPAIR}") from error
+
+    def _check(self) -> None:
+        """Raise `ValueError` for what no preparation has written."""
+        for name in ("dtype", "byte_order", "block_length"):
+            if getattr(self, name) != getattr(type(self), name):
+                raise ValueError(f"{name} is {getattr(self, name)!r}")
+        if type(self.vocab_size) is not int or self.vocab_size < 1:
+            raise ValueError(f"vocab_size is {self.vocab_size!r}")
+        if type(self.text["mode"]) is not str:
+            raise ValueError(f"text.mode is {self.text['mode']!r}")
+        if type(self.text["lowercase_and_remove_accent"]) is not bool:
+            raise ValueError("text.lowercase_and_remove_accent is not true or false")
+        sides = [side for pairs in self.parallel.values() for side in pairs.values()]
+        for shards_of in (self.splits["train"], *self.splits.values(), *sides):
+            if not (shards_of and all(shards_of.values())):
+                raise ValueError("a language has no shards")
+        for shard in self.shards():
+            _check_fields(shard)
 
 
 def _shards_of(languages: dict[str, Any]) -> dict[str, list[Shard]]:
     return {
         language: [Shard(**shard) for shard in shards] for language, shards in languages.items()
     }
+
+
+_FIELDS = {field.name: {"str": str, "int": int}[str(field.type)] for field in fields(Shard)}
+
+
+def _check_fields(shard: Shard) -> None:
+    for name, kind in _FIELDS.items():
+        value = getattr(shard, name)
+        if type(value) is not kind or (isinstance(value, int) and value < 0):
+            raise ValueError(f"{name} of {shard.name} is {value!r}")
+    path = PurePosixPath(shard.name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"{shard.name} is outside of the folder")
 
 
 def manifest_sha256(folder: Path) -> str:
@@ -164,4 +202,14 @@ def _check_size(path: Path, expected_bytes: int) -> None:
     if actual == expected_bytes:
         return
     state = "is missing" if actual is None else f"has {actual} bytes instead of {expected_bytes}"
-    raise UserError(f"{path} {state}; prepare the corpus again or restore the file")
+    raise UserError(f"{path} {state}; {REPAIR}")
+
+
+def check_hash(path: Path, expected: str) -> None:
+    """Raise `UserError` unless a file is the one that the manifest beside it means."""
+    if not path.is_file():
+        raise UserError(f"{path} is missing; {REPAIR}")
+    with path.open("rb") as file:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if actual != expected:
+        raise UserError(f"{path} is damaged (its hash is not the one in {MANIFEST_NAME}); {REPAIR}")

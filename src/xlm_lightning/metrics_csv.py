@@ -12,6 +12,7 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from xlm_lightning.atomic import write_text
+from xlm_lightning.errors import UserError
 
 
 class MetricsCsv(Logger):
@@ -21,8 +22,10 @@ class MetricsCsv(Logger):
     """
 
     def __init__(self, path: Path) -> None:
+        """Raises `UserError` for a file that holds no figures of a run."""
         super().__init__()
         self.path = path
+        self._read()
         self._columns: list[str] = []
         self._started = False
 
@@ -62,8 +65,14 @@ class MetricsCsv(Logger):
     def _read(self) -> list[dict[str, Any]]:
         if not self.path.exists():
             return []
-        with self.path.open(encoding="utf-8", newline="") as file:
-            return [row for row in csv.DictReader(file) if _is_whole(row)]
+        try:
+            with self.path.open(encoding="utf-8", newline="") as file:
+                rows = csv.DictReader(file)
+                if "step" not in (rows.fieldnames or ["step"]):
+                    raise ValueError("no column step")
+                return [row for row in rows if _is_whole(row)]
+        except (ValueError, csv.Error) as error:
+            raise UserError(f"{self.path} is damaged ({error}); move it elsewhere") from error
 
     def _format(self, rows: list[dict[str, Any]], *, header: bool) -> str:
         text = io.StringIO()
@@ -76,4 +85,4 @@ class MetricsCsv(Logger):
 
 def _is_whole(row: dict[str, Any]) -> bool:
     """A killed run may leave a torn last line: without a step, or with too few fields."""
-    return row["step"].isdigit() and None not in row.values()
+    return None not in row.values() and row["step"].isdecimal()

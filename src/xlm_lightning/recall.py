@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from xlm_lightning.errors import UserError
 
 OVERRIDES = "overrides.yaml"
 _OWN = {"run.dir", "resume", "trainer.max_time"}  # of one start, not of the run
@@ -16,16 +19,31 @@ def recalled(arguments: Sequence[str]) -> list[str]:
     """Return the words of a run that was stopped, followed by those that are new.
 
     So `xlm-train run.dir=DIR` goes on with what was asked for when DIR was new, and a word more
-    changes that one thing. Words are as they were where nothing is to be gone on with.
+    changes that one thing. Words are as they were where nothing is to be gone on with. Raises
+    `UserError` where those of before cannot be read.
     """
     typed = {_key(word): word.partition("=")[2] for word in arguments if "=" in word}
     folder = Path(typed.get("run.dir", ""))
     file = folder / OVERRIDES
-    goes_on = typed.get("resume", "auto") == "auto" and any(folder.glob("checkpoints/*.ckpt"))
+    goes_on = typed.get("resume", "auto") == "auto" and os.access(folder, os.X_OK)
+    goes_on = goes_on and any(folder.glob("checkpoints/*.ckpt"))
     if "run.dir" not in typed or {"-m", "--multirun"} & set(arguments) or not goes_on:
         return list(arguments)
-    before: list[str] = yaml.safe_load(file.read_text("utf-8")) if file.is_file() else []
+    before = _words_of(file) if file.is_file() else []
     return [word for word in before if _key(word) not in typed.keys() | _OWN] + list(arguments)
+
+
+def _words_of(file: Path) -> list[str]:
+    try:
+        words = yaml.safe_load(file.read_bytes())
+    except (yaml.YAMLError, ValueError, RecursionError):
+        words = None
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise UserError(
+            f"{file} is not the list of words that xlm-train has written; restore it, or say "
+            f"resume={file.parent} and all words"
+        )
+    return words
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

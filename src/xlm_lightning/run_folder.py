@@ -72,34 +72,53 @@ class RunFolder:
                 shutil.copyfileobj(source, copy)
         write_json(self.text_folder / "text.json", text_options(manifest))
 
-    def text_model(self) -> TextModel:
-        """Return the run's own copy of its text model."""
+    def text_model(self, vocab_size: int) -> TextModel:
+        """Return the run's own copy of its text model, which must have `vocab_size` ids."""
         path = self.text_folder / "text.json"
         if not path.is_file():
             raise UserError(f"{path} is missing: a checkpoint needs its run folder to read text")
-        return TextModel.load(self.text_folder, **json.loads(path.read_text(encoding="utf-8")))
+        try:
+            options = json.loads(path.read_bytes())
+            return TextModel.load(self.text_folder, vocab_size=vocab_size, **options)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise UserError(f"{path} is damaged ({error}); restore it from a copy") from error
 
     def data_dir(self) -> str | None:
         """Return the prepared folder that the run was trained on, None without its config.yaml."""
         config = self.config()
-        return None if config is None else str(config["data"]["dir"])
+        data = {} if config is None else config.get("data", {})
+        return None if "dir" not in data else str(data["dir"])
 
     def config(self) -> dict[str, Any] | None:
         """Return the configuration of the run's last start, None without one."""
         path = self.path / "config.yaml"
         if not path.is_file():
             return None
-        config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        try:
+            config = yaml.safe_load(path.read_bytes())
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{path} is damaged ({reason}); restore or remove it") from error
+        if not isinstance(config, dict):
+            raise UserError(f"{path} holds no keys; restore or remove it")
         return config
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keep other processes from training in this folder; what killed ones left is removed.
 
-        The lock belongs to the process alone (not to its children) and ends with it.
+        The lock belongs to the process alone (not to its children) and ends with it. Raises
+        `UserError` where another process has it, and where the folder cannot be written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("a+b") as file:
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            held = (self.path / ".lock").open("a+b")
+        except OSError as error:
+            raise UserError(
+                f"run.dir={self.path}: {error.filename} cannot be written ({error.strerror}); "
+                "choose another run.dir"
+            ) from error
+        with held as file:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError) as error:
@@ -109,6 +128,16 @@ class RunFolder:
                 ) from error
             remove_leftovers(self.path)
             yield
+
+    def require_room(self, checkpoint_bytes: int) -> None:
+        """Raise `UserError` where not even two checkpoints fit: the newest, and the one before."""
+        free = shutil.disk_usage(self.path).free
+        there = sum(file.stat().st_size for file in self.checkpoints.glob("step-*.ckpt"))
+        if free + there < 2 * checkpoint_bytes:
+            raise UserError(
+                f"run.dir={self.path}: {free / 1e6:,.1f} MB are free, two checkpoints take "
+                f"{2 * checkpoint_bytes / 1e6:,.1f}; make room, or choose another run.dir"
+            )
 
 
 def text_options(manifest: Manifest) -> dict[str, Any]:

@@ -25,16 +25,16 @@ from xlm_lightning.assembly import (
 )
 from xlm_lightning.callbacks.agreement import Agreement
 from xlm_lightning.callbacks.stop_signals import Stopped
-from xlm_lightning.checkpoint import refuse_another_model, resume_point
+from xlm_lightning.checkpoint import checkpoint_bytes, refuse_another_model, resume_point
 from xlm_lightning.closing import (
     say_how_to_resume,
     say_what_goes_on,
     score_splits,
     show_results,
 )
-from xlm_lightning.errors import RunFailed, UserError
+from xlm_lightning.errors import UserError
 from xlm_lightning.launch import lost_contact
-from xlm_lightning.loggers import build_loggers, close_loggers
+from xlm_lightning.loggers import build_loggers, close_loggers, open_loggers
 from xlm_lightning.machine import keep_freed_memory, uses_gpu
 from xlm_lightning.run_folder import RunFolder, provenance, text_options, weights_sha256
 from xlm_lightning.sharding import whole_model, whole_weights
@@ -53,7 +53,10 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
     if resume_from is not None:
         refuse_another_model(resume_from, model)
     task = build_task(config, model, data)
-    pipelines = TextModel.load(data.folder, **text_options(data.manifest)).pipelines()
+    text_model = TextModel.load(
+        data.folder, vocab_size=data.manifest.vocab_size, **text_options(data.manifest)
+    )
+    pipelines = text_model.pipelines()
     callbacks = build_callbacks(config, run, pipelines, data)
     agreement = Agreement(
         run,
@@ -74,10 +77,12 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
     with ExitStack() as held:
         if trainer.is_global_zero:
             held.enter_context(run.held())
+            run.require_room(checkpoint_bytes(model, str(trainer.precision)))
             if resume_from is not None:
                 say_what_goes_on(resume_from, run.config(), asdict(config))
             run.copy_text_model(data.folder, data.manifest)
             run.write_config(asdict(config), command)
+            open_loggers(loggers)
 
         started = time.monotonic()
         summary: dict[str, Any] = {"run_dir": str(run.path), "experiment": config.run.experiment}
@@ -122,11 +127,9 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
                         summary | {"status": "failed", "error": f"{type(error).__name__}: {error}"}
                     )
                 _end_children(trainer)
-                if complaint := lost_contact(error, config.trainer.timeout_seconds):
-                    told = (
-                        f"{complaint}\nwith run.dir={run.path} it goes on from its last checkpoint"
-                    )
-                    raise RunFailed(told) from error
+                lost = lost_contact(error, config.trainer.timeout_seconds, run.path)
+                if lost is not None:
+                    raise lost from error
                 raise
         summary = {"status": "stopped" if signals.stopped_by else "finished", **summary}
         if trainer.is_global_zero:

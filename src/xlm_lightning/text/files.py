@@ -38,7 +38,8 @@ def read_text_lines(path: Path, key: str) -> list[str]:
     try:
         content = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(f"{key}={path}: not UTF-8 at byte {error.start}") from error
+        number = error.object.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{key}={path}, line {number}: not UTF-8 text") from error
     except OSError as error:
         raise UserError(f"{key}={path} cannot be read ({error.strerror})") from error
     if not content.strip():

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from xlm_lightning.errors import UserError
 from xlm_lightning.text.bpe import BytePairEncoder, Code, read_codes
 from xlm_lightning.text.moses import Mode
 from xlm_lightning.text.pipeline import TextPipeline
@@ -27,18 +28,23 @@ class TextModel:
         cls,
         folder: Path,
         *,
+        vocab_size: int,
         languages: Sequence[str],
         mode: Mode,
         lowercase_and_remove_accent: bool,
     ) -> TextModel:
-        """Read `codes` and `vocab` of a prepared folder, or of a run's copy."""
-        return cls(
-            list(languages),
-            mode,
-            lowercase_and_remove_accent,
-            read_codes(folder / "codes"),
-            Vocabulary.load(folder / "vocab"),
-        )
+        """Read `codes` and `vocab` of a prepared folder, or of a run's copy.
+
+        Raises `UserError` for a file that is damaged, and where there are not `vocab_size` ids.
+        """
+        codes = read_codes(folder / "codes")
+        vocabulary = Vocabulary.load(folder / "vocab")
+        if len(vocabulary) != vocab_size:
+            raise UserError(
+                f"{folder / 'vocab'} gives {len(vocabulary)} ids, not {vocab_size}: it belongs to "
+                "another model; restore it"
+            )
+        return cls(list(languages), mode, lowercase_and_remove_accent, codes, vocabulary)
 
     def pipelines(self) -> dict[str, TextPipeline]:
         """Language -> pipeline, in the order of the language ids."""
