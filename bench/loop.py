@@ -31,10 +31,9 @@ from xlm_lightning.loggers import build_loggers
 from xlm_lightning.machine import keep_freed_memory
 from xlm_lightning.overrides import read_words
 from xlm_lightning.prepare import prepare
-from xlm_lightning.run_folder import RunFolder, text_options
+from xlm_lightning.run_folder import RunFolder, prepared_text_model
 from xlm_lightning.streaming.loader import SlotBatches
 from xlm_lightning.task import LanguageModeling
-from xlm_lightning.text.text_model import TextModel
 
 WARM_UP = 50  # steps that are not timed
 TINY = (
@@ -97,7 +96,7 @@ def assemble(data_folder: Path, run_folder: Path, steps: int) -> Assembled:
 
 
 def whole_loop(config: schema.Train, data: StreamingDataModule, task: LanguageModeling) -> float:
-    pipelines = TextModel.load(data.folder, **text_options(data.manifest)).pipelines()
+    pipelines = prepared_text_model(data.folder, data.manifest).pipelines()
     run = RunFolder(Path(config.run.dir))
     clock = Clock()
     callbacks = assembly.build_callbacks(config, run, pipelines, data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -184,13 +185,25 @@ def _sha256(file: Path) -> str:
 
 
 def read_whole(file: Path) -> dict[str, Any]:
-    """Read a checkpoint that must agree with its hash, where it has one."""
+    """Read a checkpoint that must agree with its hash, or else with the checksums of its parts."""
     hashed = file.is_file() and _written_sha256(file) is not None
     if hashed and (complaint := _unproven(file)):
         others = [other for other in file.resolve().parent.glob("*.ckpt") if not other.is_symlink()]
         whole = sorted(other.name for other in others if _unproven(other) is None)
         raise UserError(f"{complaint}; whole are {', '.join(whole) or 'none'} beside it")
-    return read_checkpoint(file)
+    checkpoint = read_checkpoint(file)
+    if not hashed and (part := _damaged_part(file)):
+        raise UserError(f"checkpoint {file} is damaged in its part {part}; take another one")
+    return checkpoint
+
+
+def _damaged_part(file: Path) -> str | None:
+    """Compare the parts of a zip file with its own checksums (CRC-32), which torch does not."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.testzip()
+    except Exception as error:  # a damaged file can make the reader raise anything
+        return f"list ({type(error).__name__})"
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:

@@ -202,6 +202,8 @@ def _translated() -> Iterator[None]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         told = f"a YAML file of --config-dir is not UTF-8 text: {_first(error)}"
         raise UserError(told) from error
+    except ValueError as error:  # of the line that says where a file's keys belong
+        raise UserError(f"a YAML file of --config-dir: {_first(error)}") from error
 
 
 def _missing_complaint(key: str) -> str:

@@ -187,6 +187,8 @@ def _check_fields(shard: Shard) -> None:
         value = getattr(shard, name)
         if type(value) is not kind or (isinstance(value, int) and value < 0):
             raise ValueError(f"{name} of {shard.name} is {value!r}")
+    if shard.tokens * TOKEN_BYTES > shard.bytes:
+        raise ValueError(f"{shard.name} has {shard.tokens} tokens in {shard.bytes} bytes")
     path = PurePosixPath(shard.name)
     if path.is_absolute() or ".." in path.parts:
         raise ValueError(f"{shard.name} is outside of the folder")

@@ -70,7 +70,7 @@ class RunFolder:
                 atomic_write(self.text_folder / name) as copy,
             ):
                 shutil.copyfileobj(source, copy)
-        write_json(self.text_folder / "text.json", text_options(manifest))
+        write_json(self.text_folder / "text.json", _text_options(manifest))
 
     def text_model(self, vocab_size: int) -> TextModel:
         """Return the run's own copy of its text model, which must have `vocab_size` ids."""
@@ -127,6 +127,9 @@ class RunFolder:
                     "choose another run.dir"
                 ) from error
             remove_leftovers(self.path)
+            for sha256 in self.checkpoints.glob("*.sha256"):
+                if not sha256.with_suffix("").exists():  # killed between a file and its hash
+                    sha256.unlink()
             yield
 
     def require_room(self, checkpoint_bytes: int) -> None:
@@ -140,8 +143,12 @@ class RunFolder:
             )
 
 
-def text_options(manifest: Manifest) -> dict[str, Any]:
-    """Return what `TextModel.load` needs beside the folder with codes and vocabulary."""
+def prepared_text_model(folder: Path, manifest: Manifest) -> TextModel:
+    """Return the text model of a prepared folder."""
+    return TextModel.load(folder, vocab_size=manifest.vocab_size, **_text_options(manifest))
+
+
+def _text_options(manifest: Manifest) -> dict[str, Any]:
     return {
         "mode": manifest.text["mode"],
         "lowercase_and_remove_accent": manifest.text["lowercase_and_remove_accent"],

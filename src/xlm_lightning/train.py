@@ -36,10 +36,9 @@ from xlm_lightning.errors import UserError
 from xlm_lightning.launch import lost_contact
 from xlm_lightning.loggers import build_loggers, close_loggers, open_loggers
 from xlm_lightning.machine import keep_freed_memory, uses_gpu
-from xlm_lightning.run_folder import RunFolder, provenance, text_options, weights_sha256
+from xlm_lightning.run_folder import RunFolder, prepared_text_model, provenance, weights_sha256
 from xlm_lightning.sharding import whole_model, whole_weights
 from xlm_lightning.slurm import requeued_after
-from xlm_lightning.text.text_model import TextModel
 
 
 def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
@@ -53,10 +52,7 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
     if resume_from is not None:
         refuse_another_model(resume_from, model)
     task = build_task(config, model, data)
-    text_model = TextModel.load(
-        data.folder, vocab_size=data.manifest.vocab_size, **text_options(data.manifest)
-    )
-    pipelines = text_model.pipelines()
+    pipelines = prepared_text_model(data.folder, data.manifest).pipelines()
     callbacks = build_callbacks(config, run, pipelines, data)
     agreement = Agreement(
         run,

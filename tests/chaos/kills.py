@@ -161,8 +161,8 @@ def everything(folder: Path) -> dict[str, str]:
     summary = json.loads((folder / "summary.json").read_text())
     for name in ("status", "steps", "tokens_seen", "weights_sha256", "valid", "test"):
         found[f"summary {name}"] = json.dumps(summary[name])
-    for file in sorted((folder / "checkpoints").glob("*.ckpt")):
-        found[f"file {file.name}"] = ""
+    for file in sorted((folder / "checkpoints").iterdir()):
+        found[f"file {file.name}"] = str(file.readlink()) if file.is_symlink() else ""
     assert sum(name.endswith("train/loss") for name in found) >= STEPS, "nothing to compare"
     return found
 
@@ -292,9 +292,10 @@ def _gone(training: Training, seconds: float) -> bool:
 
 
 def _compare(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
-    return sorted(
-        name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)
-    )
+    """Return the entries that differ; the short ones, which tell most, come first."""
+    names = [name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)]
+    told = [f"{name}: {ours.get(name)}, not {theirs.get(name)}" for name in names]
+    return sorted(told, key=lambda one: (len(one), one))
 
 
 def _code() -> str:
