@@ -273,6 +273,20 @@ def test_what_a_kill_has_left_is_removed(words: tuple[str, ...], run_folder: Pat
 
 
 # --- the writer -----------------------------------------------------------------------------------
+def test_a_kill_before_the_link_is_made_up_for(words: tuple[str, ...], run_folder: Path) -> None:
+    """Also where training is done, and saves nothing more."""
+    last = run_folder / "checkpoints" / "last.ckpt"
+    last.unlink()
+    last.symlink_to("step-00000009.ckpt")
+    for name in ("step-00000006.ckpt", "step-00000006.ckpt.sha256"):
+        shutil.copy(last.with_name(name.replace("06.", "09.")), last.with_name(name))
+    (last.parent / "step-00000003.ckpt.sha256").write_text("the file of which is removed")
+    call("xlm-train", *words, "checkpoint.every_n_steps=3", f"run.dir={run_folder}").expect()
+    assert last.readlink() == Path("step-00000012.ckpt")
+    assert steps_of(run_folder) == [9, 12]
+    assert not list(last.parent.glob("step-0000000[36]*"))
+
+
 @pytest.fixture
 def writer() -> Iterator[CheckpointWriter]:
     return CheckpointWriter()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from crumbs import crumbs_of
 from in_process import call
+from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor
 from training import WORDS, summary
 
@@ -145,3 +148,43 @@ def test_a_spike_of_the_gradient_is_told(
     assert outcome.stderr.count("the gradient norm is") == 1
     (told,) = [row for row in rows(tmp_path / "run") if row["train/gradient_norm_spikes"]]
     assert (told["step"], told["train/gradient_norm_spikes"]) == ("110", "1")
+
+
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_fp16_goes_on_with_its_scaler(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accumulation: int
+) -> None:
+    """On a CPU, where only a test asks for fp16: the scale, still being found, is resumed too."""
+
+    def with_scaler(*arguments: Any, plugins: list[Any], precision: str, **more: Any) -> pl.Trainer:
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20)
+        plugins = [*plugins, MixedPrecision("16-mixed", "cpu", scaler)]
+        return Trainer(*arguments, plugins=plugins, **more)
+
+    Trainer = pl.Trainer
+    monkeypatch.setattr(pl, "Trainer", with_scaler)
+    more = (
+        f"trainer.accumulate_grad_batches={accumulation}",
+        f"data.slots_per_step={accumulation}",
+        "checkpoint.keep_last=9",
+    )
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    outcome = call("xlm-train", *words, *more, f"run.dir={whole}").expect()
+    assert 1 <= outcome.result["skipped_steps"] <= 10
+    shutil.copytree(whole, resumed, symlinks=True)
+    for step in ("09", "12"):
+        (resumed / "checkpoints" / f"step-000000{step}.ckpt").unlink()
+    told = call("xlm-train", *words, *more, f"run.dir={resumed}").expect()
+    assert "step-00000006.ckpt" in told.stderr
+    ours, theirs = (read_checkpoint(newest_whole(x / "checkpoints")) for x in (resumed, whole))
+    assert ours["MixedPrecision"] == theirs["MixedPrecision"]
+    assert ours["MixedPrecision"]["scale"] < 2.0**20
+    assert told.result["weights_sha256"] == outcome.result["weights_sha256"]
+    assert rows_without_time(resumed) == rows_without_time(whole)
+
+
+def rows_without_time(folder: Path) -> list[dict[str, str]]:
+    return [
+        {name: value for name, value in row.items() if name != "train/tokens_per_second"}
+        for row in rows(folder)
+    ]

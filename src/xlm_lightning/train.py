@@ -76,6 +76,7 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
             run.require_room(checkpoint_bytes(model, str(trainer.precision)))
             if resume_from is not None:
                 say_what_goes_on(resume_from, run.config(), asdict(config))
+                callbacks.last.begin_with(resume_from)
             run.copy_text_model(data.folder, data.manifest)
             run.write_config(asdict(config), command)
             open_loggers(loggers)

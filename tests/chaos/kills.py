@@ -63,13 +63,13 @@ class Tally:
     def row(self, name: str, seconds: float) -> str:
         share = self.inside_a_write / max(self.effective, 1)
         return (
-            f"{name:24} {self.runs:5} {self.kills:6} {self.effective:10} {share:13.0%} "
+            f"{name:34} {self.runs:5} {self.kills:6} {self.effective:10} {share:13.0%} "
             f"{max(self.redone, default=0):12} {len(self.faults):7} {seconds:8.0f}"
         )
 
 
 HEADER = (
-    f"{'':24} {'runs':>5} {'kills':>6} {'effective':>10} {'inside a write':>13} "
+    f"{'':34} {'runs':>5} {'kills':>6} {'effective':>10} {'inside a write':>13} "
     f"{'steps redone':>12} {'faults':>7} {'seconds':>8}"
 )
 
@@ -323,36 +323,47 @@ def main(arguments: Sequence[str], sabotage: Callable[[], None] = lambda: None) 
         tiny = Path(scratch, "tiny")
         run("xlm-prepare", "corpus=sample_tiny", f"out={tiny}", cwd=tiny.parent).expect()
         for ranks in options.ranks:
-            words = [
-                *WORDS,
-                f"data.dir={crumbs_of(tiny)}",
-                f"trainer.max_steps={STEPS}",
-                f"checkpoint.every_n_steps={EVERY}",
-                "trainer.val_check_interval=20",
-                "trainer.log_every_n_steps=1",
-                "trainer.timeout_seconds=60",
-                f"trainer.devices={ranks}",
-                *options.words,
-            ]
-            began = time.monotonic()
-            tally = Tally()
-            code = _trials(
-                words,
-                Path(scratch, f"{ranks}"),
-                sabotage,
-                options.kills,
-                options.seed,
-                ranks,
-                tally,
-            )
-            print(tally.row(f"{ranks} ranks, seed {options.seed}", time.monotonic() - began))
-            for fault in tally.faults:
-                print(f"  {fault}")
-            codes.append(code)
+            words = words_of(crumbs_of(tiny), ranks, options.words)
+            name, folder = f"{ranks} ranks, seed {options.seed}", Path(scratch, f"{ranks}")
+            codes.append(trials(name, words, folder, sabotage, options.kills, options.seed, ranks))
     if _code() != code_before:
         print("the code was changed meanwhile: try again")
         codes.append(3)
     return max(codes, key=(0, 2, 1, 3).index)
+
+
+def words_of(data: Path, ranks: int, more: Sequence[str]) -> list[str]:
+    """What is trained; `more` changes any of it."""
+    return [
+        *WORDS,
+        f"data.dir={data}",
+        f"trainer.max_steps={STEPS}",
+        f"checkpoint.every_n_steps={EVERY}",
+        "trainer.val_check_interval=20",
+        "trainer.log_every_n_steps=1",
+        "trainer.timeout_seconds=60",
+        f"trainer.devices={ranks}",
+        *more,
+    ]
+
+
+def trials(
+    name: str,
+    words: Sequence[str],
+    folder: Path,
+    sabotage: Callable[[], None],
+    kills: int,
+    seed: int,
+    ranks: int,
+) -> int:
+    """Print a row of the table and what went wrong; return an exit code."""
+    began = time.monotonic()
+    tally = Tally()
+    code = _trials(words, folder, sabotage, kills, seed, ranks, tally)
+    print(tally.row(name, time.monotonic() - began), flush=True)
+    for fault in tally.faults:
+        print(f"  {fault}", flush=True)
+    return code
 
 
 def _trials(

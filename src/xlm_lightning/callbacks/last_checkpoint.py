@@ -51,6 +51,13 @@ class LastCheckpoint(Checkpoint):
         """The newest checkpoint."""
         return self.folder / LAST
 
+    def begin_with(self, newest: Path) -> None:
+        """Do what a kill may have left undone after it: a run at its end saves nothing more."""
+        found = _NAME(newest.name)
+        if found and newest.parent == self.folder:
+            replace_link(self.path, newest.name)
+            self._remove_older(int(found[1]))
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._saved_step = trainer.global_step  # as loaded, or nothing to save yet
 
@@ -88,18 +95,21 @@ class LastCheckpoint(Checkpoint):
     def _point_to(self, newest: Path, step: int) -> None:
         """Runs in the writer's thread, when the file is there."""
         replace_link(self.path, newest.name)
-        files = {
-            int(found[1]): file for file in newest.parent.iterdir() if (found := _NAME(file.name))
-        }
+        self._remove_older(step)
+        for other, file in self._files().items():
+            if other > step:  # of a run that began again before it
+                remove(file)
+
+    def _remove_older(self, step: int) -> None:
+        files = self._files()
         older = sorted(other for other in files if other < step)
-        surplus = [
-            other
-            for other in older[: max(len(older) - (self.keep - 1), 0)]
-            if self.keep_every_n_steps is None or other % self.keep_every_n_steps
-        ]
-        ahead = [other for other in files if other > step]  # of a run that began again before them
-        for other in surplus + ahead:
-            remove(files[other])
+        for other in older[: max(len(older) - (self.keep - 1), 0)]:
+            if self.keep_every_n_steps is None or other % self.keep_every_n_steps:
+                remove(files[other])
+
+    def _files(self) -> dict[int, Path]:
+        there = self.folder.iterdir()
+        return {int(found[1]): file for file in there if (found := _NAME(file.name))}
 
 
 def validates_now(trainer: pl.Trainer) -> bool:
