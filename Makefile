@@ -20,10 +20,13 @@ test: setup ## Run the test suite (minutes)
 test-slow: setup ## Run the long tests (an hour at most)
 	@$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --no-loadscope-reorder
 
-chaos: setup ## Kill runs, flip bits, compare to the bit (an hour); prints tables
+chaos: setup ## Kill runs, damage files, send signals, compare to the bit (two hours); prints tables
 	@$(BIN)/python tests/chaos/kills.py --kills 130 --ranks 1
 	@$(BIN)/python tests/chaos/kills.py --kills 70 --ranks 2
+	@$(BIN)/python tests/chaos/combinations.py --kills 3
 	@$(BIN)/python tests/chaos/flips.py --count 1000
+	@$(BIN)/python tests/chaos/fuzz.py --count 10000
+	@$(BIN)/python tests/chaos/signals.py
 
 check: setup ## Lint, formatting, types: what pre-commit runs
 	@$(BIN)/ruff check .

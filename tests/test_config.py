@@ -142,6 +142,8 @@ ROWS = [tuple(part.strip() for part in row.split("|")) for row in WRONG if row[0
 
 # name of the user's own experiment file | its text | what the complaint says
 YAML_TRAPS = {
+    "a key with a dot": ("opt.izer:\n  lr: 1\n", "unknown key 'opt.izer'"),
+    "a broken header": ("# @p001\nseed: 3\n", "Expected header format"),
     "yes_or_no": ("optimizer:\n  name: no\n", "optimizer.name=False: must be a text"),
     "a_number": ("run:\n  experiment: 1.5\n", "run.experiment=1.5: must be a text"),
     "twice": ("seed: 1\nseed: 2\n", "twice.yaml, line 3: found duplicate key seed"),

@@ -267,7 +267,7 @@ def _longest(key: str, raw: Mapping[str, Any]) -> str:
     """Extend an unknown folder to the key below it: `modle` to `modle.layers` if that was meant."""
     value: Any = raw
     for part in key.split("."):
-        value = value[part]
+        value = value.get(part) if isinstance(value, Mapping) else None  # a key may hold a dot
     while isinstance(value, Mapping) and len(value) == 1:
         (part,) = value
         key, value = f"{key}.{part}", value[part]

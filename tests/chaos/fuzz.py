@@ -295,8 +295,8 @@ def _read_some(
     kind.file.write_bytes(whole)
 
 
-def _fuzz(name: str, kind: Kind, numbers: Sequence[int], seed: int) -> dict[int, str]:
-    """Number of the file -> answer."""
+def fuzz(name: str, kind: Kind, numbers: Sequence[int], seed: int) -> dict[int, str]:
+    """Return the number of each file -> its answer; the file is whole again afterwards."""
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         before = kind.read()
     whole = kind.file.read_bytes()
@@ -346,7 +346,7 @@ def main(arguments: Sequence[str]) -> int:
         for name, kind in chosen.items():
             began = time.monotonic()
             numbers = [int(single)] if single else range(share)
-            answers = _fuzz(name, kind, numbers, options.seed)
+            answers = fuzz(name, kind, numbers, options.seed)
             counts = Counter(answers.values())
             wrong = {
                 number: answer
