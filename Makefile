@@ -24,6 +24,7 @@ chaos: setup ## Kill runs, damage files, send signals, compare to the bit (two h
 	@$(BIN)/python tests/chaos/kills.py --kills 130 --ranks 1
 	@$(BIN)/python tests/chaos/kills.py --kills 70 --ranks 2
 	@$(BIN)/python tests/chaos/combinations.py --kills 3
+	@$(BIN)/python tests/chaos/full_disk.py --count 100
 	@$(BIN)/python tests/chaos/flips.py --count 1000
 	@$(BIN)/python tests/chaos/fuzz.py --count 10000
 	@$(BIN)/python tests/chaos/signals.py
