@@ -119,16 +119,15 @@ def main(arguments: Sequence[str]) -> int:
         own = ["unshare", "--mount", sys.executable, __file__, *arguments]
         os.execvp(own[0], own)
     draw = random.Random(options.seed)
-    tally, faults = [0, 0, 0], []
+    tally = [0, 0, 0]
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         run("xlm-prepare", "corpus=sample_tiny", f"out={scratch / 'tiny'}", cwd=scratch).expect()
         keep = ["checkpoint.keep_last=100", "checkpoint.keep_best=0"]
         words = words_of(crumbs_of(scratch / "tiny"), 1, keep)
-        for number in range(options.count):
-            if fault := one_run(words, scratch, draw, tally):
-                faults.append(f"run {number}: {fault}")
+        answers = [one_run(words, scratch, draw, tally) for _ in range(options.count)]
+    faults = [f"run {number}: {fault}" for number, fault in enumerate(answers) if fault]
     full, killed, with_checkpoint = tally
     seconds = time.monotonic() - began
     print("  runs   full  killed  with checkpoints  faults  seconds")
