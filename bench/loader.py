@@ -50,7 +50,16 @@ def write_folder(folder: Path) -> None:
             digest = hashlib.sha256(data).hexdigest()
             shard = Shard(name, len(data), SHARD_TOKENS, 0, 0, 0, 0, 0, digest, "")
             splits["train"].setdefault(language, []).append(shard)
-    Manifest(VOCAB_SIZE, "", "", {}, splits).save(folder)
+    write_manifest(folder, splits)
+
+
+def write_manifest(folder: Path, splits: dict[str, dict[str, list[Shard]]]) -> None:
+    """A manifest, and beside it codes and a vocabulary that nobody reads."""
+    for name in ("codes", "vocab"):
+        (folder / name).write_bytes(b"")
+    nothing = hashlib.sha256(b"").hexdigest()
+    text = {"mode": "moses", "lowercase_and_remove_accent": False}
+    Manifest(VOCAB_SIZE, nothing, nothing, text, splits).save(folder)
 
 
 def ours(folder: Path, workers: int) -> Batches:

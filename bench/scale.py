@@ -25,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from loader import STREAM_LENGTH, VOCAB_SIZE, peer, tokens_per_second, write_folder
+from loader import STREAM_LENGTH, peer, tokens_per_second, write_folder, write_manifest
 
 from xlm_lightning.manifest import Manifest, Shard
 from xlm_lightning.streaming.loader import SlotBatches, TrainLoader
@@ -121,7 +121,7 @@ def write_large_folder(folder: Path, shards: int) -> None:
         tokens = SHARD_BYTES // 2
         shard = Shard(name, SHARD_BYTES, tokens, 10**6, 10**4, 0, 0, 5 * tokens, "0" * 64, "0" * 64)
         splits["train"][language].append(shard)
-    Manifest(VOCAB_SIZE, "", "", {}, splits).save(folder)
+    write_manifest(folder, splits)
 
 
 def open_large(folder: Path, slot: int) -> Plan:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from xlm_lightning.atomic import write_json
@@ -179,6 +180,7 @@ def _shards_of(languages: dict[str, Any]) -> dict[str, list[Shard]]:
     }
 
 
+_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*\.bin").fullmatch  # in the folder, and nowhere else
 _FIELDS = {field.name: {"str": str, "int": int}[str(field.type)] for field in fields(Shard)}
 
 
@@ -189,9 +191,8 @@ def _check_fields(shard: Shard) -> None:
             raise ValueError(f"{name} of {shard.name} is {value!r}")
     if shard.tokens * TOKEN_BYTES > shard.bytes:
         raise ValueError(f"{shard.name} has {shard.tokens} tokens in {shard.bytes} bytes")
-    path = PurePosixPath(shard.name)
-    if path.is_absolute() or ".." in path.parts:
-        raise ValueError(f"{shard.name} is outside of the folder")
+    if not _NAME(shard.name):
+        raise ValueError(f"{shard.name!r} is no name of a shard")
 
 
 def manifest_sha256(folder: Path) -> str:

@@ -13,8 +13,8 @@ from small_preparation import make_text, tree
 from data_prep.verify import verify
 from xlm_lightning.errors import UserError
 from xlm_lightning.manifest import Manifest
+from xlm_lightning.run_folder import prepared_text_model
 from xlm_lightning.streaming.pairs import PairShards
-from xlm_lightning.text.text_model import TextModel
 
 
 @pytest.fixture
@@ -40,9 +40,7 @@ def test_lines_stay_together_over_shards(
     assert set(manifest.splits["train"]) == {"de", "en"}
     assert verify(tmp_path / "out")["shards"] == sum(1 for _ in manifest.shards())
     shards = PairShards(tmp_path / "out", "train", manifest, max_tokens=999, max_length=400)
-    model = TextModel.load(
-        tmp_path / "out", languages=["de", "en"], mode="moses", lowercase_and_remove_accent=False
-    )
+    model = prepared_text_model(tmp_path / "out", manifest)
     texts = [
         parallel_files["train"][f"de-en.{language}"][0].read_text().split("\n")[:-1]
         for language in ("de", "en")
@@ -99,9 +97,7 @@ def test_the_command_takes_the_files_of_a_pair_in_its_order(files: Any, tmp_path
     run("xlm-prepare", "corpus=text", *words, pair, "bpe.merges=50", f"out={out}").expect()
     shards = PairShards(out, "train", Manifest.load(out), max_tokens=99, max_length=50)
     rows = shards.rows(0, np.array([0]))
-    model = TextModel.load(
-        out, languages=["de", "en"], mode="moses", lowercase_and_remove_accent=False
-    )
+    model = prepared_text_model(out, Manifest.load(out))
     german, english = model.pipelines().values()
     expected = [1, *german.encode("Ein Haus ."), 1, 1, *english.encode("A house ."), 1]
     assert rows.tokens[0].tolist() == expected

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from xlm_lightning.manifest import BLOCK_LENGTH, Manifest, Shard
+from xlm_lightning.text.vocabulary import FIRST_WORD_ID
 
 VOCAB_SIZE = 64
 PAD = 2
@@ -35,10 +36,22 @@ def write_folder(folder: Path, sizes: Sizes, vocab_size: int = VOCAB_SIZE) -> Pa
                 tokens = random.integers(3, vocab_size, count).astype("<u2")
                 shard = _write_shard(folder, f"{split}/{language}-{index:05d}.bin", tokens)
                 splits.setdefault(split, {}).setdefault(language, []).append(shard)
-    Manifest(vocab_size=vocab_size, vocab_sha256="", codes_sha256="", text={}, splits=splits).save(
-        folder
+    (folder / "codes").write_bytes(b"a b</w> 2\n")
+    (folder / "vocab").write_bytes(
+        b"".join(b"w%d 2\n" % n for n in range(FIRST_WORD_ID, vocab_size))
     )
+    Manifest(
+        vocab_size=vocab_size,
+        vocab_sha256=_sha256(folder / "vocab"),
+        codes_sha256=_sha256(folder / "codes"),
+        text={"mode": "moses", "lowercase_and_remove_accent": False},
+        splits=splits,
+    ).save(folder)
     return folder
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _write_shard(folder: Path, name: str, tokens: np.ndarray) -> Shard:

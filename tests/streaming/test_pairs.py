@@ -9,11 +9,11 @@ import pytest
 
 from xlm_lightning.errors import UserError
 from xlm_lightning.manifest import Manifest
+from xlm_lightning.run_folder import prepared_text_model
 from xlm_lightning.streaming import pairs as pairs_module
 from xlm_lightning.streaming.loader import PairSlots
 from xlm_lightning.streaming.pair_evaluation import PairEvaluationBatches
 from xlm_lightning.streaming.pairs import PairShards
-from xlm_lightning.text.text_model import TextModel
 
 Pair = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -27,9 +27,7 @@ def shards_of(folder: Path, split: str = "train", **changes: int) -> PairShards:
 def lines(prepared: Path) -> list[Pair]:
     """The ids of the raw parallel train text, line by line, by the text pipeline alone."""
     manifest = Manifest.load(prepared)
-    model = TextModel.load(
-        prepared, languages=["de", "en"], mode="moses", lowercase_and_remove_accent=False
-    )
+    model = prepared_text_model(prepared, manifest)
     assert manifest.text["mode"] == "moses"
     raw = prepared.with_name(f"{prepared.name}_raw")
     sides = [

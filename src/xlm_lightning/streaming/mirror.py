@@ -7,7 +7,6 @@ when its content is the right one. A store that fails makes training wait, and s
 from __future__ import annotations
 
 import hashlib
-import re
 import sys
 import time
 from collections.abc import Callable, Collection
@@ -49,7 +48,7 @@ class Mirror:
             MANIFEST_NAME, lambda: b"".join(self.store.pieces(MANIFEST_NAME)), self._deadline()
         )
         self.manifest = Manifest.parse(content, self.store.name(MANIFEST_NAME))
-        self._known = _known_files(self.manifest, address)
+        self._known = _known_files(self.manifest)
         self.folder = self._cache.folder / hashlib.sha256(content).hexdigest()[:16]
         if not (self.folder / MANIFEST_NAME).is_file():
             with atomic_write(self.folder / MANIFEST_NAME) as file:
@@ -187,15 +186,10 @@ def mirror_of(
     return Mirror(address, cache_folder, cache_gb, retry_minutes) if is_remote(address) else None
 
 
-def _known_files(manifest: Manifest, address: str) -> dict[str, tuple[int, str]]:
-    """Bytes (0: unknown) and sha256 of all files that a manifest names.
-
-    Raises `UserError` for a name that leads out of the prepared folder.
-    """
+def _known_files(manifest: Manifest) -> dict[str, tuple[int, str]]:
+    """Bytes (0: unknown) and sha256 of all files that a manifest names."""
     files = {"codes": (0, manifest.codes_sha256), "vocab": (0, manifest.vocab_sha256)}
     for shard in manifest.shards():
-        if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)*\.bin", shard.name):
-            raise UserError(f"{address}/{MANIFEST_NAME}: {shard.name!r} is no name of a shard")
         files[shard.name] = (shard.bytes, shard.sha256)
         # A header of 128 bytes and a number of 8 for each document.
         files[shard.docs_name] = (128 + 8 * shard.documents, shard.docs_sha256)
