@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import signal
@@ -95,6 +96,7 @@ def test_a_run_cut_at_any_step_ends_as_the_straight_one(
     assert (folder / "samples.md").read_text() == (straight / "samples.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_killed_run_does_not_write_its_samples_twice(
     crumbs: Path, finished: tuple[Path, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -111,6 +113,7 @@ def test_a_killed_run_does_not_write_its_samples_twice(
     assert samples.read_text() == (finished[0] / "samples.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_signal_while_scoring_is_a_stop_like_any_other(prepared: Path, tmp_path: Path) -> None:
     """Batches of 64 tokens make scoring last."""
     folder = tmp_path / "run"
@@ -213,6 +216,9 @@ def test_text_encoded_with_other_words_is_refused(
     words[0], words[1] = words[1], words[0]
     text = "".join(f"{word} {count}\n" for word, count in zip(words, counts, strict=True))
     (other / "vocab").write_text(text)
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["vocab_sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    (other / "manifest.json").write_text(json.dumps(manifest))
     refused = call("xlm-evaluate", f"checkpoint={finished[0]}", f"data.dir={other}").expect(2)
     assert "other words" in refused.stderr
 

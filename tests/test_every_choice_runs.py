@@ -68,7 +68,8 @@ def test_two_steps(chosen: list[str], crumbs: Path, tmp_path: Path) -> None:
         assert chosen == [f"experiment={outcome.result['experiment']}"]
 
 
-@pytest.mark.parametrize("processes", [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 8])
 def test_the_words_of_the_card(processes: int, crumbs: Path, tmp_path: Path) -> None:
     """`trainer.precision=16` and `strategy=ddp`, on CPU processes instead of GPUs."""
     outcome = run(

@@ -130,6 +130,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
         assert ("bits_per_byte" in scored[row]) == (name == "clm")
 
 
+@pytest.mark.slow
 def test_two_processes_count_the_tokens_of_both(crumbs: Path, tmp_path: Path) -> None:
     """Batches of pairs differ in size, so ranks differ in tokens."""
     words = (*TINY, "objective=mlm_tlm", f"data.dir={crumbs}", "trainer.max_steps=4")

@@ -113,6 +113,7 @@ def test_two_nodes_of_one_process(words: tuple[str, ...], alone: Path, tmp_path:
     assert_the_same_training(tmp_path / "pair", alone)
 
 
+@pytest.mark.slow
 def test_torchrun_with_another_number_is_told_so(words: tuple[str, ...], tmp_path: Path) -> None:
     started = torchrun(
         ["--standalone", "--nproc-per-node=2"], [*words, f"run.dir={tmp_path / 'run'}"]

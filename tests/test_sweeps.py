@@ -250,6 +250,7 @@ def test_the_study_watches_what_the_task_logs() -> None:
     assert MONITOR == MONITOR_OF_THE_TASK
 
 
+@pytest.mark.slow
 def test_optuna_proposes_what_was_offered(tiny: tuple[str, ...], tmp_path: Path) -> None:
     """A proposal that contradicts itself fails, and the others go on."""
     words = (

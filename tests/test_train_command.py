@@ -126,7 +126,9 @@ def test_the_same_seed_gives_the_same_weights(
     assert other.result["weights_sha256"] != first.result["weights_sha256"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_the_run_and_resume_changes_nothing(
     crumbs: Path, finished: tuple[Path, Outcome], tmp_path: Path, number: signal.Signals
 ) -> None:

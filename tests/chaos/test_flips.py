@@ -9,7 +9,7 @@ from chaos import flips
 
 
 def test_every_flipped_bit_is_found() -> None:
-    assert flips.main(["--count", "20"]) == 0
+    assert flips.main(["--count", "10"]) == 0
 
 
 def test_what_nobody_checks_is_told(tmp_path: Path) -> None:

@@ -57,7 +57,8 @@ def plain_chain(folder: Path, language: str, *, wiki: bool) -> Callable[[str], l
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("wiki", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("wiki", [False, True])
 def test_shards_equal_the_plain_chain(real_files, prepare_small, tmp_path, wiki):
     out = tmp_path / "out"
     result = prepare_small(

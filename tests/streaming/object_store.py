@@ -246,7 +246,7 @@ def simulated_manifest(shards: int) -> dict[str, Any]:
                 "vocab_size": 64,
                 "vocab_sha256": hashed,
                 "codes_sha256": hashed,
-                "text": {},
+                "text": {"mode": "moses", "lowercase_and_remove_accent": False},
                 "splits": {"train": {"en": train}},
                 "format_version": 1,
             }

@@ -113,6 +113,7 @@ def run_stages(folder: Path, out: Path, stages: list[Stage], slots_per_step: int
         assert (run.out / "weights").read_text() == (whole.out / "weights").read_text()
 
 
+@pytest.mark.slow
 def test_killed_on_two_ranks_then_on_one_and_finished_on_two(
     short_folder: Path, tmp_path: Path
 ) -> None:
