@@ -515,6 +515,7 @@ def test_a_port_in_use_is_named(place: Place) -> None:
     assert f"MASTER_PORT={port} is in use" in told
 
 
+@pytest.mark.slow
 def test_wandb_without_a_key_is_told(place: Place) -> None:
     """In a process of its own: wandb remembers in a process how it was begun."""
     told = in_process_of_its_own(*place.words("begin"), *ONLINE, **NO_KEY)

@@ -12,8 +12,9 @@ from commands import SCRIPTS, environment
 from crumbs import crumbs_of
 from training import WORDS
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_a_full_disk_leaves_whole_checkpoints() -> None:
     skip_without(["mount", "umount", "unshare"])
     done = subprocess.run(

@@ -25,7 +25,7 @@ def run_program(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_killed_run_ends_as_an_undisturbed_one() -> None:
-    done = run_program("kills.py", "--kills", "3")
+    done = run_program("kills.py", "--kills", "2")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
