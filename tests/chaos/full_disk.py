@@ -55,7 +55,7 @@ def complaints(folder: Path, *, killed: bool) -> list[str]:
     """What is wrong with what a run has left."""
     checkpoints = folder / "checkpoints"
     found = []
-    for file in checkpoints.glob("*.ckpt"):
+    for file in (*checkpoints.glob("step-*.ckpt"), *checkpoints.glob("last.ckpt")):
         try:
             read_whole(file)
         except UserError as error:

@@ -45,7 +45,7 @@ def test_many_kills(ranks: str, words: tuple[str, ...]) -> None:
         ("new_data_order", 1, "differs: "),
         ("optimizer_forgotten", 1, "differs: "),
         ("stops_saving", 1, "steps are done again"),
-        ("leaves_without_an_end", 1, "exit code 1"),
+        ("leaves_without_an_end", 1, "a resume ended with 1"),
     ],
 )
 def test_the_kill_test_finds_faults(fault: str, code: int, told: str) -> None:
