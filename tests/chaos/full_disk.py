@@ -88,6 +88,8 @@ def one_run(words: Sequence[str], scratch: Path, draw: random.Random, tally: lis
             if not training.ended():
                 os.kill(training.pid, signal.SIGKILL)
         code = wait_for_end(training)
+        if code == -signal.SIGKILL and not killed:
+            return "it did not end"
         killed = code == -signal.SIGKILL
         told = training.log.read_text()
         full = "could not be written: No space left on device" in told
