@@ -404,7 +404,7 @@ def each_command() -> Iterator[Any]:
             yield pytest.param(case, command, marks=marks, id=f"{case}, {command}")
 
 
-@pytest.mark.parametrize(("case", "command"), each_command())
+@pytest.mark.parametrize(("case", "command"), list(each_command()))
 def test_a_bad_file_is_named(
     case: str, command: str, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
