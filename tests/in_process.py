@@ -18,6 +18,7 @@ COMMANDS = {
     "xlm-evaluate": cli.evaluate,
     "xlm-generate": cli.generate,
     "xlm-export": cli.export,
+    "xlm-report": cli.report,
 }
 
 

@@ -13,16 +13,18 @@ import yaml
 from in_process import call
 
 from xlm_lightning import cli, compose, overrides
+from xlm_lightning.config_files import config_folder
 from xlm_lightning.schema import PRECISIONS, Train
 
-CONF = overrides.config_folder()
-COMMANDS = (cli.TRAIN, cli.PREPARE, cli.EVALUATE, cli.GENERATE, cli.EXPORT)
+CONF = config_folder()
+COMMANDS = (cli.TRAIN, cli.PREPARE, cli.EVALUATE, cli.GENERATE, cli.EXPORT, cli.REPORT)
 NEEDED = {
     "train": ["data.dir=x"],
     "prepare": [],
     "evaluate": ["checkpoint=x"],
     "generate": ["checkpoint=x"],
     "export": ["checkpoint=x", "out=y"],
+    "report": ["runs=x"],
 }
 
 

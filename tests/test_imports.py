@@ -20,7 +20,7 @@ HYDRA = {"hydra", "omegaconf"}
 LIGHTNINGS = {"pytorch_lightning", "lightning", "lightning_fabric"}
 HEAVY = {"torch", "wandb", "transformers", "tensorboard"} | LIGHTNINGS
 
-COMMAND_NAMES = ("train", "prepare", "evaluate", "generate", "export")
+COMMAND_NAMES = ("train", "prepare", "evaluate", "generate", "export", "report")
 
 # What each layer may import of the package itself; a name stands for the module or all below it.
 ERRORS = {"errors"}
@@ -57,6 +57,10 @@ ALLOWED: dict[str, set[str]] = {
     "warm_start": ERRORS | {"model", "text", "trained"},
     "huggingface": ERRORS | {"model", "text", "tensor_names", "trained", "huggingface", ""},
     "recall": ERRORS,
+    "config_files": {"recall"},
+    "reporting": FILES | {"config_files", "recall", "run_folder", ""},  # "": the version
+    "report": FILES | {"reporting", "schema"},
+    "word_map": {"text"},
     "run_folder": FILES | {"manifest", "model", "recall", "text"},
     "checkpoint": FILES | {"model", "run_folder", "trained"},
     "checkpoint_writer": FILES | {"checkpoint"},
@@ -78,21 +82,32 @@ ALLOWED: dict[str, set[str]] = {
         "perplexity",
     }
     | {"model", "run_folder", "sharding", "streaming", "task", "text"},
-    "closing": RUN | {"data_prep", "perplexity", "recall", "sharding", "streaming"},
+    "closing": RUN | {"data_prep", "perplexity", "recall", "sharding", "streaming", "word_map"},
     "assembly": RUN
     | {"callbacks", "checkpoint_writer", "launch", "machine", "streaming", "warm_start"},
     "train": RUN
-    | {"assembly", "callbacks", "closing", "launch", "loggers", "machine", "sharding", "slurm"},
+    | {"assembly", "callbacks", "closing", "launch", "loggers", "machine", "report"}
+    | {"sharding", "slurm"},
     "evaluate": TRAINED | {"cross_entropy", "manifest", "objectives", "perplexity", "streaming"},
     "generate": TRAINED | {"generation"},
     "export": TRAINED | {"atomic", "huggingface"},
     "prepare": {"data_prep", "schema", "text"},
     "legality": ERRORS,
     "schema": {"legality", "schema"},
-    "overrides": ERRORS | {"legality", ""},
-    "compose": ERRORS | {"legality", "overrides", "run_id", "schema"},
+    "overrides": ERRORS | {"config_files", "legality", ""},
+    "compose": ERRORS | {"config_files", "legality", "overrides", "run_id", "schema"},
     "sweep": FILES
-    | {"compose", "launch", "legality", "overrides", "run_id", "schema", "slurm", "sweep"},
+    | {
+        "compose",
+        "launch",
+        "legality",
+        "overrides",
+        "report",
+        "run_id",
+        "schema",
+        "slurm",
+        "sweep",
+    },
     "data_prep": FILES | {"manifest", "text", "data_prep", ""},  # "": the version
 }
 WITH_CONFIG = {"assembly", "train", "closing", "loggers", *COMMAND_NAMES}

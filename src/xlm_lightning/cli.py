@@ -34,6 +34,7 @@ PREPARE = Command("prepare", schema.Prepare)
 EVALUATE = Command("evaluate", schema.Evaluate)
 GENERATE = Command("generate", schema.Generate)
 EXPORT = Command("export", schema.Export)
+REPORT = Command("report", schema.Report)
 
 Result = dict[str, Any]
 # JSON leaves these alone, but many readers of "the last line" break lines there.
@@ -63,6 +64,11 @@ def generate() -> NoReturn:
 def export() -> NoReturn:
     """xlm-export."""
     _open(EXPORT, _export)
+
+
+def report() -> NoReturn:
+    """xlm-report."""
+    _open(REPORT, _report)
 
 
 def _train(config: schema.Train) -> Result:
@@ -99,6 +105,12 @@ def _export(config: schema.Export) -> Result:
     return run(config)
 
 
+def _report(config: schema.Report) -> Result:
+    from xlm_lightning.report import report as run
+
+    return run(config)
+
+
 def _open(command: Command, run: Callable[[Any], Result]) -> NoReturn:
     """Run a command from its words to its exit code."""
     follow_sweep()
@@ -110,11 +122,11 @@ def _open(command: Command, run: Callable[[Any], Result]) -> NoReturn:
             code = _show(command, words)
         elif words.options.multirun:
             code, swept = run_sweep(command, sys.argv[1:], trains=command is TRAIN)
-            _report(swept)
+            _answer(swept)
         else:
             (config,) = compose(command, words)
             check_files(config)
-            code = _report(run(config))
+            code = _answer(run(config))
     except (UserError, RunFailed) as error:
         tell_sweep({"error": str(error)})
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
@@ -142,7 +154,7 @@ def _show(command: Command, words: Words) -> int:
     return 0
 
 
-def _report(result: Result) -> int:
+def _answer(result: Result) -> int:
     """Print the result, the last line on stdout; return the exit code it asks for."""
     code = int(result.pop("exit_code", 0))
     if _is_main_process():

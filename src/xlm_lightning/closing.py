@@ -20,13 +20,42 @@ from xlm_lightning.model import XLM
 from xlm_lightning.perplexity import perplexities
 from xlm_lightning.recall import changes
 from xlm_lightning.run_folder import RunFolder
-from xlm_lightning.sharding import load_weights
+from xlm_lightning.sharding import load_weights, whole_model
 from xlm_lightning.streaming.turns import CLM
 from xlm_lightning.task import LanguageModeling
 from xlm_lightning.text.pipeline import TextPipeline
+from xlm_lightning.text.vocabulary import Vocabulary
+from xlm_lightning.word_map import word_map
 
 SENTENCES = 200  # written per language; a share of 90 % is then known to 4 points (95 %)
 SHOWN = 3
+COUNTED_TOKENS = 2_000_000  # of valid text, to find the frequent words of a language
+
+
+def conclude(
+    trainer: pl.Trainer,
+    task: LanguageModeling,
+    data: StreamingDataModule,
+    best: str,
+    run: RunFolder,
+    pipelines: Mapping[str, TextPipeline],
+    samples: schema.Samples,
+) -> dict[str, Any]:
+    """Score with the best weights, let them write, and keep their words; return the figures.
+
+    All ranks score; the first one does the rest.
+    """
+    results = score_splits(trainer, task, data, best)
+    model = whole_model(task, task.model)
+    if trainer.is_global_zero:
+        results |= show_results(
+            results, model, task.objectives, pipelines, data.manifest, samples, task.seed
+        )
+        shards = data.evaluation_shards("valid")
+        counts = {name: shards.counts(name, COUNTED_TOKENS) for name in task.languages}
+        vocabulary = Vocabulary.load(data.folder / "vocab")
+        run.write_words(word_map(model.tokens.weight, vocabulary, counts))
+    return results
 
 
 def score_splits(
@@ -55,6 +84,7 @@ def show_results(
     pipelines: Mapping[str, TextPipeline],
     manifest: Manifest,
     samples: schema.Samples,
+    seed: int,
 ) -> dict[str, Any]:
     """Print the figures and some text of the model's own; return the share that is grammatical.
 
@@ -68,7 +98,7 @@ def show_results(
         pipelines,
         temperature=samples.temperature,
         top_k=samples.top_k,
-        seed=summary["seed"],
+        seed=seed,
     )
     shares = grammatical_shares(sentences, pipelines, manifest)
     added = {"grammatical": shares} if shares else {}

@@ -20,6 +20,7 @@ import yaml
 from hydra._internal.utils import get_args_parser
 
 from xlm_lightning import __version__
+from xlm_lightning.config_files import config_folder
 from xlm_lightning.errors import UserError, did_you_mean
 from xlm_lightning.legality import Verbatim, fields, nearest_key
 
@@ -27,13 +28,6 @@ _QUOTED = re.compile(r"""'([^'\\]|\\.)*'|"([^"\\]|\\.)*\"""", re.DOTALL)
 _NO_NAME = re.compile(r"null|true|false|[\d.+-]*")  # what Hydra refuses to take for an option
 _SWEEP, _LAUNCHER = "sweep", "hydra/launcher"  # groups of every command, with -m
 _NOT_OFFERED = ("config_path", "config_name", "experimental_rerun")
-
-
-def config_folder() -> Path:
-    """Return `conf/`: inside the installed package, or at the top of the checkout."""
-    package = Path(__file__).resolve().parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent.parent / "conf"
 
 
 @dataclass(frozen=True)

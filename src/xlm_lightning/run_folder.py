@@ -48,6 +48,10 @@ class RunFolder:
         return self.path / "metrics.csv"
 
     @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
     def text_folder(self) -> Path:
         return self.path / "text"
 
@@ -60,7 +64,11 @@ class RunFolder:
         write_json(self.path / "provenance.json", provenance)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        write_json(self.path / "summary.json", summary)
+        write_json(self.summary, summary)
+
+    def write_words(self, words: Mapping[str, Any]) -> None:
+        """Write the places of frequent words, see `word_map`."""
+        write_json(self.path / "words.json", words)
 
     def copy_text_model(self, data_folder: Path, manifest: Manifest) -> None:
         """Keep codes, vocabulary and text options: the run reads and writes text by itself."""

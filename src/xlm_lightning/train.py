@@ -6,8 +6,8 @@ import logging
 import signal
 import time
 import warnings
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,18 +26,14 @@ from xlm_lightning.assembly import (
 from xlm_lightning.callbacks.agreement import Agreement
 from xlm_lightning.callbacks.stop_signals import Stopped
 from xlm_lightning.checkpoint import checkpoint_bytes, refuse_another_model, resume_point
-from xlm_lightning.closing import (
-    say_how_to_resume,
-    say_what_goes_on,
-    score_splits,
-    show_results,
-)
+from xlm_lightning.closing import conclude, say_how_to_resume, say_what_goes_on
 from xlm_lightning.errors import UserError
 from xlm_lightning.launch import lost_contact
 from xlm_lightning.loggers import build_loggers, close_loggers, open_loggers
 from xlm_lightning.machine import keep_freed_memory, uses_gpu
+from xlm_lightning.report import write_report
 from xlm_lightning.run_folder import RunFolder, prepared_text_model, provenance, weights_sha256
-from xlm_lightning.sharding import whole_model, whole_weights
+from xlm_lightning.sharding import whole_weights
 from xlm_lightning.slurm import requeued_after
 
 
@@ -71,6 +67,7 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
         writer=callbacks.writer,
     )
     with ExitStack() as held:
+        heard = held.enter_context(_kept_warnings())
         if trainer.is_global_zero:
             held.enter_context(run.held())
             run.require_room(checkpoint_bytes(model, str(trainer.precision)))
@@ -103,17 +100,15 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
                     "weights_sha256": weights_sha256(whole_weights(task, model)),
                 }
                 if signals.stopped_by is None:
-                    summary |= score_splits(trainer, task, data, callbacks.best.best_model_path)
-                    whole = whole_model(task, model)
-                    if trainer.is_global_zero:
-                        summary |= show_results(
-                            summary,
-                            whole,
-                            task.objectives,
-                            pipelines,
-                            data.manifest,
-                            config.callbacks.samples,
-                        )
+                    summary |= conclude(
+                        trainer,
+                        task,
+                        data,
+                        callbacks.best.best_model_path,
+                        run,
+                        pipelines,
+                        config.callbacks.samples,
+                    )
             except Stopped:
                 pass
             except UserError:
@@ -129,8 +124,11 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
                     raise lost from error
                 raise
         summary = {"status": "stopped" if signals.stopped_by else "finished", **summary}
+        if heard:
+            summary["warnings"] = heard
         if trainer.is_global_zero:
             run.write_summary(summary)
+            write_report([run.path])
         close_loggers(trainer.loggers)
         if signals.stopped_by:
             summary["exit_code"] = 128 + signals.stopped_by
@@ -157,6 +155,25 @@ def _prepare_process(config: schema.Train) -> None:
         ".*sync_dist=True.*",  # what is logged has been summed over the ranks already
     ):
         warnings.filterwarnings("ignore", message)
+
+
+@contextmanager
+def _kept_warnings() -> Iterator[list[str]]:
+    """Keep each Python warning once, besides showing it: the report repeats them."""
+    kept: list[str] = []
+    show = warnings.showwarning
+
+    def show_and_keep(message: Warning | str, *rest: Any, **more: Any) -> None:
+        text = " ".join(str(message).split())
+        if text not in kept:
+            kept.append(text)
+        show(message, *rest, **more)
+
+    warnings.showwarning = show_and_keep
+    try:
+        yield kept
+    finally:
+        warnings.showwarning = show
 
 
 def _end_children(trainer: pl.Trainer) -> None:

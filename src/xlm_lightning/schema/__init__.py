@@ -18,6 +18,7 @@ from xlm_lightning.schema.prepare import (
     TextCorpus,
     WikipediaCorpus,
 )
+from xlm_lightning.schema.report import Report
 from xlm_lightning.schema.sweep import Slurm, Sweep, SweepPlan
 from xlm_lightning.schema.train import (
     Callbacks,
@@ -56,6 +57,7 @@ __all__ = [
     "Objective",
     "Optimizer",
     "Prepare",
+    "Report",
     "Run",
     "SampleCorpus",
     "Samples",

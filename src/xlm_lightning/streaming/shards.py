@@ -105,6 +105,12 @@ class TokenShards:
             stop -= shard.tokens
         return np.concatenate(parts)
 
+    def counts(self, language: str, max_tokens: int) -> NDArray[np.int64]:
+        """How often each id stands in the first `max_tokens` of a language: (vocabulary,)."""
+        tokens = min(self.length(language), max_tokens)
+        ids = self.read_span(language, 0, tokens) if tokens else np.zeros(0, np.uint16)
+        return np.bincount(ids, minlength=self._vocab_size)
+
     def check(self, name: str) -> None:
         """Compare a shard with the hash in the manifest and its ids with the vocabulary's size.
 

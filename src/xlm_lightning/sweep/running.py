@@ -63,6 +63,10 @@ def run_sweep(
         n_jobs = _jobs_at_a_time(plan, jobs.total)
         _run_all(jobs, table, n_jobs, _starter(plan, folder, Path(scratch), n_jobs))
     print(table.as_text(), file=sys.stderr)
+    if folder is not None:
+        from xlm_lightning.report import write_report
+
+        print(f"report: {write_report([folder.path])}", file=sys.stderr)
     code = table.exit_code()
     if folder is not None and code >= 128:
         name = [] if plan.sweep.name else [f"sweep.name={folder.path.name}"]

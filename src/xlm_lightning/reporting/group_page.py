@@ -1,0 +1,180 @@
+"""The report of several runs: the jobs of a sweep, or runs that somebody wants to compare."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xlm_lightning.errors import UserError
+from xlm_lightning.reporting import plots
+from xlm_lightning.reporting.page import Plot, render
+from xlm_lightning.reporting.record import RunRecord, number_of
+from xlm_lightning.reporting.run_page import remarks, typed
+
+SWEEP_TABLE = "sweep.csv"
+_OF_ONE_RUN = ("run.", "resume", "logger.wandb.name")  # keys that are never the same
+_OF_THE_TABLE = (
+    "job",
+    "status",
+    "exit_code",
+    "perplexity",
+    "seconds",
+    "run_dir",
+    "error",
+    "command",
+)
+MAX_CURVES = 60  # of one plot; more could not be told apart
+
+
+@dataclass(frozen=True)
+class Member:
+    """A run among others; a job that failed at once has left no folder."""
+
+    name: str
+    status: str
+    choice: Mapping[str, Any]  # of the keys in which the members differ
+    perplexity: float | None  # what is compared: mean over languages
+    seconds: float | None
+    error: str | None = None
+    command: str | None = None
+    run: RunRecord | None = None
+    link: str | None = None  # its own report, seen from that of the group
+
+
+def sweep_members(folder: Path) -> list[Member]:
+    """Return the jobs of a sweep's table, with their run folders where there are any."""
+    with (folder / SWEEP_TABLE).open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"job", "status", "perplexity"} <= rows[0].keys():
+        raise UserError(f"runs={folder}: {SWEEP_TABLE} holds no table of a sweep")
+    return [_job(folder, row) for row in rows]
+
+
+def compared_members(folders: Sequence[Path], report: Path) -> list[Member]:
+    """Return runs with what differs between their configurations; `report` will link to them."""
+    runs = [RunRecord.read(folder) for folder in folders]
+    keys = {key: None for run in runs for key in run.flat_config}
+    differing = [
+        key
+        for key in keys
+        if not key.startswith(_OF_ONE_RUN)
+        and len({str(run.flat_config.get(key)) for run in runs}) > 1
+    ]
+    return [
+        Member(
+            name=run.name,
+            status=run.status,
+            choice={key: run.flat_config.get(key) for key in differing},
+            perplexity=_perplexity(run),
+            seconds=run.summary.get("seconds"),
+            error=run.summary.get("error"),
+            run=run,
+            link=_link(run.folder, report.parent),
+        )
+        for run in runs
+    ]
+
+
+def group_page(title: str, members: Sequence[Member]) -> str:
+    """Return the HTML of a report on several runs."""
+    finished = [m for m in members if m.perplexity is not None and m.status == "finished"]
+    best = min(finished, key=lambda member: member.perplexity or 0, default=None)
+    keys = list(members[0].choice)
+    languages = list(dict.fromkeys(name for m in members if m.run for name in m.run.languages))
+    return render(
+        "group.html",
+        title=title,
+        members=members,
+        best=best,
+        keys=keys,
+        languages=languages,
+        counts=_counts(members),
+        typed=typed,
+        coordinates=_coordinates(members, keys, best),
+        courses=list(_courses(members)),
+        failed=[member for member in members if member.error],
+        remarks={m.name: list(remarks(m.run)) for m in members if m.run and any(remarks(m.run))},
+        samples=[(m.name, m.run.samples[-1]) for m in members if m.run and m.run.samples],
+    )
+
+
+def _job(folder: Path, row: Mapping[str, str]) -> Member:
+    run = folder / row["job"]
+    record = RunRecord.read(run) if (run / "config.yaml").is_file() else None
+    return Member(
+        name=row["job"],
+        status=row["status"],
+        choice={key: number_of(value) for key, value in row.items() if key not in _OF_THE_TABLE},
+        perplexity=float(row["perplexity"]) if row["perplexity"] else None,
+        seconds=float(row["seconds"]) if row["seconds"] else None,
+        error=row["error"] or None,
+        command=row["command"],
+        run=record,
+        link=_link(run, folder),
+    )
+
+
+def _link(run: Path, seen_from: Path) -> str | None:
+    report = (run / "report.html").absolute()
+    if report.is_file() and report.is_relative_to(seen_from.absolute()):
+        return report.relative_to(seen_from.absolute()).as_posix()
+    return None
+
+
+def _perplexity(run: RunRecord) -> float | None:
+    """That of all the valid text, or of the last validation for a run that did not come so far."""
+    mean = run.summary.get("valid", {}).get("mean", {}).get("perplexity")
+    if mean is not None:
+        return float(mean)
+    curve = run.curve("valid/mean/perplexity")
+    return curve[-1].value if curve else None
+
+
+def _counts(members: Sequence[Member]) -> str:
+    statuses = [member.status for member in members]
+    return ", ".join(f"{statuses.count(status)} {status}" for status in dict.fromkeys(statuses))
+
+
+def _coordinates(
+    members: Sequence[Member], keys: Sequence[str], best: Member | None
+) -> Plot | None:
+    """Only runs with a figure; a single one, or one key of one value, has nothing to show."""
+    scored = [member for member in members if member.perplexity is not None]
+    if len(scored) < 2 or not keys:
+        return None
+    columns = [(key, [member.choice[key] for member in scored]) for key in keys]
+    columns.append(("perplexity", [member.perplexity for member in scored]))
+    return Plot(
+        "Choices and what came of them",
+        "A line a run, through the values it was given to its perplexity; lower is better. "
+        + ("The best one stands out." if best else ""),
+        plots.parallel_coordinates(
+            columns, [member.name for member in scored], best.name if best else None
+        ),
+    )
+
+
+def _courses(members: Sequence[Member]) -> Iterator[Plot]:
+    shown = [(_label(member), member.run) for member in members if member.run is not None]
+    for title, column, logarithmic in (
+        ("Mean perplexity on the valid text", "valid/mean/perplexity", True),
+        ("Training loss", "train/loss", False),
+        ("Throughput", "train/tokens_per_second", False),
+    ):
+        series = {name: curve for name, run in shown[:MAX_CURVES] if (curve := run.curve(column))}
+        if series:
+            said = (
+                f"The first {MAX_CURVES} of {len(shown)} runs." if len(shown) > MAX_CURVES else ""
+            )
+            what = column.rpartition("/")[2].replace("_", " ")
+            yield Plot(title, said, plots.curves(series, what, logarithmic=logarithmic))
+
+
+def _label(member: Member) -> str:
+    choice = ", ".join(
+        f"{key.rpartition('.')[2]} {typed(value)}" for key, value in member.choice.items()
+    )
+    return f"{member.name}: {choice}" if 0 < len(choice) < 50 else member.name

@@ -1,0 +1,54 @@
+// Draws the plots when they come near the screen, and answers the page's few controls.
+const views = [];
+let axis = "tokens";
+
+function draw(place) {
+  const spec = JSON.parse(place.nextElementSibling.textContent);
+  const actions = { export: true, source: false, compiled: false, editor: false };
+  vegaEmbed(place, { ...spec, autosize: { type: "fit-x", contains: "padding" } },
+    { config: THEME, renderer: "svg", actions, ast: false }).then(({ view }) => {
+      if (spec.params?.some((param) => param.name === "axis")) {
+        views.push(view);
+        view.signal("axis", axis).run();
+      }
+    });
+}
+
+const watcher = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (isIntersecting) {
+      watcher.unobserve(target);
+      draw(target);
+    }
+  }
+}, { rootMargin: "600px" });
+const undrawn = () => document.querySelectorAll(".plot:not(.vega-embed)");
+undrawn().forEach((place) => watcher.observe(place));
+addEventListener("beforeprint", () => undrawn().forEach(draw));
+
+document.querySelectorAll("input[name=axis]").forEach((choice) => choice.addEventListener("change", () => {
+  axis = choice.value;
+  views.forEach((view) => view.signal("axis", axis).run());
+}));
+
+document.querySelector("button.theme").addEventListener("click", () => {
+  const root = document.documentElement;
+  const dark = getComputedStyle(root).getPropertyValue("--surface").trim() !== "#ffffff";
+  root.dataset.theme = dark ? "light" : "dark";
+});
+
+document.querySelectorAll("table.sortable th").forEach((head, column) => {
+  head.querySelector("button")?.addEventListener("click", () => {
+    const ascending = head.getAttribute("aria-sort") !== "ascending";
+    head.parentElement.querySelectorAll("th").forEach((other) => other.removeAttribute("aria-sort"));
+    head.setAttribute("aria-sort", ascending ? "ascending" : "descending");
+    const body = head.closest("table").tBodies[0];
+    const value = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
+    const compare = (a, b) => {
+      if (a === "" || b === "") return (a === "") - (b === "");  // what has no value stands last
+      const order = isNaN(a) || isNaN(b) ? a.localeCompare(b) : a - b;
+      return ascending ? order : -order;
+    };
+    [...body.rows].sort((a, b) => compare(value(a), value(b))).forEach((row) => body.append(row));
+  });
+});
