@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 
 from xlm_lightning.errors import UserError
 from xlm_lightning.reporting import plots
+from xlm_lightning.reporting.coordinates import parallel_coordinates
 from xlm_lightning.reporting.page import Plot, render
 from xlm_lightning.reporting.record import RunRecord, number_of
-from xlm_lightning.reporting.run_page import remarks, typed
+from xlm_lightning.reporting.run_page import remarks
+from xlm_lightning.reporting.wording import typed
 
 SWEEP_TABLE = "sweep.csv"
 _OF_ONE_RUN = ("run.", "resume", "logger.wandb.name")  # keys that are never the same
@@ -26,7 +29,8 @@ _OF_THE_TABLE = (
     "error",
     "command",
 )
-MAX_CURVES = 60  # of one plot; more could not be told apart
+MAX_CURVES = 60  # in a plot; more could not be told apart
+FAR_APART = 20  # from the lowest value to the highest: on a plain scale all but one would be flat
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def compared_members(folders: Sequence[Path], report: Path) -> list[Member]:
 
 def group_page(title: str, members: Sequence[Member]) -> str:
     """Return the HTML of a report on several runs."""
-    finished = [m for m in members if m.perplexity is not None and m.status == "finished"]
+    finished = [member for member in _scored(members) if member.status == "finished"]
     best = min(finished, key=lambda member: member.perplexity or 0, default=None)
     keys = list(members[0].choice)
     languages = list(dict.fromkeys(name for m in members if m.run for name in m.run.languages))
@@ -94,9 +98,11 @@ def group_page(title: str, members: Sequence[Member]) -> str:
         counts=_counts(members),
         typed=typed,
         coordinates=_coordinates(members, keys, best),
+        legend=[_label(member) for member in _with_run(members)],
+        colours=plots.COLOURS,
         courses=list(_courses(members)),
         failed=[member for member in members if member.error],
-        remarks={m.name: list(remarks(m.run)) for m in members if m.run and any(remarks(m.run))},
+        remarks=_remarks(members),
         samples=[(m.name, m.run.samples[-1]) for m in members if m.run and m.run.samples],
     )
 
@@ -141,8 +147,8 @@ def _counts(members: Sequence[Member]) -> str:
 def _coordinates(
     members: Sequence[Member], keys: Sequence[str], best: Member | None
 ) -> Plot | None:
-    """Only runs with a figure; a single one, or one key of one value, has nothing to show."""
-    scored = [member for member in members if member.perplexity is not None]
+    """Only runs with a figure; a single one has nothing to show."""
+    scored = _scored(members)
     if len(scored) < 2 or not keys:
         return None
     columns = [(key, [member.choice[key] for member in scored]) for key in keys]
@@ -151,26 +157,44 @@ def _coordinates(
         "Choices and what came of them",
         "A line a run, through the values it was given to its perplexity; lower is better. "
         + ("The best one stands out." if best else ""),
-        plots.parallel_coordinates(
+        parallel_coordinates(
             columns, [member.name for member in scored], best.name if best else None
         ),
     )
 
 
+def _scored(members: Sequence[Member]) -> list[Member]:
+    """Those with a perplexity that is a number: a diverged run may have an infinite one."""
+    return [m for m in members if m.perplexity is not None and math.isfinite(m.perplexity)]
+
+
+def _with_run(members: Sequence[Member]) -> list[Member]:
+    return [member for member in members if member.run is not None][:MAX_CURVES]
+
+
 def _courses(members: Sequence[Member]) -> Iterator[Plot]:
-    shown = [(_label(member), member.run) for member in members if member.run is not None]
-    for title, column, logarithmic in (
-        ("Mean perplexity on the valid text", "valid/mean/perplexity", True),
-        ("Training loss", "train/loss", False),
-        ("Throughput", "train/tokens_per_second", False),
+    shown = {_label(member): member.run for member in _with_run(members) if member.run}
+    for title, column in (
+        ("Mean perplexity on the valid text", "valid/mean/perplexity"),
+        ("Training loss", "train/loss"),
+        ("Throughput", "train/tokens_per_second"),
     ):
-        series = {name: curve for name, run in shown[:MAX_CURVES] if (curve := run.curve(column))}
-        if series:
-            said = (
-                f"The first {MAX_CURVES} of {len(shown)} runs." if len(shown) > MAX_CURVES else ""
-            )
+        series = {name: run.curve(column) for name, run in shown.items()}
+        values = [point.value for curve in series.values() for point in curve]
+        if values:
             what = column.rpartition("/")[2].replace("_", " ")
-            yield Plot(title, said, plots.curves(series, what, logarithmic=logarithmic))
+            far_apart = min(values) > 0 and max(values) > FAR_APART * min(values)
+            spec = plots.curves(series, what, logarithmic=far_apart, legend=False)
+            yield Plot(title, "", spec)
+
+
+def _remarks(members: Sequence[Member]) -> dict[str, list[str]]:
+    """What is to be known, and of which runs."""
+    found: dict[str, list[str]] = {}
+    for member in members:
+        for remark in remarks(member.run) if member.run else ():
+            found.setdefault(remark, []).append(member.name)
+    return found
 
 
 def _label(member: Member) -> str:

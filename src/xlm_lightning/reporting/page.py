@@ -53,6 +53,7 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False}  # no browser reads NaN
     return environment.get_template(template).render(
         values,
         vega=javascript(),

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from xlm_lightning.reporting.record import Point
+from xlm_lightning.reporting.wording import duration
 
 Spec = dict[str, Any]
 Series = Mapping[str, Sequence[Point]]
@@ -22,11 +23,17 @@ _X = {
     "field": "x",
     "type": "quantitative",
     "title": None,
+    "scale": {"zero": True},
     "axis": {
         "labelExpr": "axis == 'seconds' ? (datum.value < 7200 ? format(datum.value / 60, ',') + "
         "' min' : format(datum.value / 3600, ',.3~r') + ' h') : format(datum.value, '~s')",
         "tickCount": 6,
     },
+}
+
+_WHEN_CHOSEN_IN_PAGE = {
+    "condition": {"test": "!chosen_run || datum.series == chosen_run", "value": 1},
+    "value": 0.08,
 }
 
 
@@ -37,8 +44,12 @@ def curves(
     logarithmic: bool = False,
     limits: Mapping[str, float] | None = None,
     form: str = ",.3f",
+    legend: bool = True,
 ) -> Spec:
-    """Lines over the course of a run; `limits`: a dashed line in the colour of its series."""
+    """Lines over the course of a run; `limits`: a dashed line in the colour of its series.
+
+    Without a `legend` the page has one for all its plots, and sets the parameter `chosen_run`.
+    """
     points = [row for name, curve in series.items() for row in _rows(name, curve)]
     names = list(series)
     hover = {
@@ -60,11 +71,12 @@ def curves(
     ]
     scale = {"type": "log", "nice": False, "padding": 12} if logarithmic else {"zero": False}
     y = {"field": "value", "type": "quantitative", "title": what, "scale": scale}
+    colour = _colour("series", names) | ({} if legend else {"legend": None})
     layers: list[Spec] = [
         {
             "mark": {"type": "line", "point": len(points) < 40 * len(names), "clip": True},
-            "encoding": {"opacity": _when_chosen(1, 0.12)},
-            "params": [_legend_choice("series")],
+            "encoding": {"opacity": _when_chosen(1, 0.12) if legend else _WHEN_CHOSEN_IN_PAGE},
+            "params": [_legend_choice("series")] if legend else [],
         },
         {
             "mark": {"type": "point", "size": 60, "filled": True},
@@ -76,7 +88,7 @@ def curves(
         },
     ]
     for layer in layers:
-        layer["encoding"] |= {"x": _X, "y": y, "color": _colour("series", names)}
+        layer["encoding"] |= {"x": _X, "y": y, "color": colour}
     if limits:
         layers.append(
             {
@@ -86,7 +98,7 @@ def curves(
                 "mark": {"type": "rule", "strokeDash": [5, 4], "size": 1.5},
                 "encoding": {
                     "y": y,
-                    "color": _colour("series", names),
+                    "color": colour,
                     "tooltip": [
                         {"field": "series", "title": " "},
                         {"field": "value", "format": form, "title": "true entropy of the corpus"},
@@ -97,7 +109,7 @@ def curves(
     return {
         "height": HEIGHT,
         "width": "container",
-        "params": [{"name": "axis", "value": "tokens"}],
+        "params": [{"name": "axis", "value": "tokens"}, {"name": "chosen_run", "value": None}],
         "data": {"values": points},
         "transform": [{"calculate": "datum[axis]", "as": "x"}],
         "layer": layers,
@@ -226,92 +238,6 @@ def evaluation(test: Mapping[str, Any], group: str) -> Spec:
     }
 
 
-def parallel_coordinates(
-    columns: Sequence[tuple[str, Sequence[Any]]], names: Sequence[str], best: str | None
-) -> Spec:
-    """One line a run through all `columns` (what they hold, a value for each of `names`).
-
-    The last column is the figure that is compared; the lower, the better.
-    """
-    lines, labels = [], []
-    for title, values in columns:
-        places, marks = _places(values)
-        labels += [{"column": title, "place": place, "label": label} for place, label in marks]
-        lines += [
-            {"run": name, "column": title, "place": place, "label": _short(value)}
-            for name, value, place in zip(names, values, places, strict=True)
-        ]
-    x = {
-        "field": "column",
-        "type": "nominal",
-        "sort": [title for title, _ in columns],
-        "title": None,
-        "axis": {"labelAngle": 0, "orient": "top", "domain": False, "ticks": False, "grid": True},
-        "scale": {"type": "point", "padding": 0.3},
-    }
-    y = {"field": "place", "type": "quantitative", "axis": None, "scale": {"domain": [0, 1]}}
-    is_best = f"datum.run == {best!r}" if best is not None else "false"
-    return {
-        "height": HEIGHT + 60,
-        "width": "container",
-        "layer": [
-            {
-                "data": {"values": lines},
-                "params": [
-                    {
-                        "name": "near",
-                        "select": {
-                            "type": "point",
-                            "fields": ["run"],
-                            "on": "pointerover",
-                            "clear": "pointerout",
-                        },
-                    }
-                ],
-                "mark": {"type": "line", "size": 2.5, "interpolate": "monotone"},
-                "encoding": {
-                    "x": x,
-                    "y": y,
-                    "detail": {"field": "run"},
-                    "color": {
-                        "condition": {"test": is_best, "value": COLOURS[1]},
-                        "value": COLOURS[0],
-                    },
-                    "opacity": {
-                        "condition": [
-                            {"param": "near", "empty": False, "value": 1},
-                            {"test": is_best, "value": 1},
-                        ],
-                        "value": 0.35,
-                    },
-                    "tooltip": [{"field": "run", "title": "run"}],
-                },
-            },
-            {
-                "data": {"values": labels},
-                "mark": {"type": "text", "align": "left", "dx": 5, "fontSize": 11},
-                "encoding": {"x": x, "y": y, "text": {"field": "label"}},
-            },
-        ],
-    }
-
-
-def _places(values: Sequence[Any]) -> tuple[list[float | None], list[tuple[float, str]]]:
-    """Where on a vertical axis from 0 to 1 the values lie, and what is written on it."""
-    known = [value for value in values if value is not None]
-    numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in known)
-    if numbers and len(set(known)) > 4:
-        low, high = min(known), max(known)
-        span = high - low
-        marks = [(0.0, _short(low)), (0.5, _short((low + high) / 2)), (1.0, _short(high))]
-        return [None if v is None else (v - low) / span for v in values], marks
-    kinds = sorted(
-        set(known), key=lambda v: (not isinstance(v, int | float), v if numbers else str(v))
-    )
-    place = {v: 0.5 if len(kinds) == 1 else i / (len(kinds) - 1) for i, v in enumerate(kinds)}
-    return [place.get(v) for v in values], [(place[v], _short(v)) for v in kinds]
-
-
 def _rows(name: str, curve: Sequence[Point]) -> Iterable[dict[str, Any]]:
     """Means of neighbours, where there are more points than a screen shows."""
     together = -(-len(curve) // MAX_POINTS)
@@ -326,22 +252,6 @@ def _rows(name: str, curve: Sequence[Point]) -> Iterable[dict[str, Any]]:
             "time": duration(last.seconds),
             "value": float(f"{sum(point.value for point in part) / len(part):.6g}"),
         }
-
-
-def duration(seconds: float) -> str:
-    """As people say it: 12 s, 4 min 20 s, 3 h 05 min."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60:,} h {minutes % 60:02} min"
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return str(value)
 
 
 def _colour(field: str, names: Sequence[str]) -> Spec:

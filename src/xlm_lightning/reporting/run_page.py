@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from xlm_lightning.config_files import default_values
 from xlm_lightning.reporting import plots
 from xlm_lightning.reporting.page import Plot, render
 from xlm_lightning.reporting.record import RunRecord
+from xlm_lightning.reporting.wording import counted, duration, listed, number, typed
 
 LABELLED_WORDS = 60
 _OBJECTIVES = {"clm": "causal", "mlm": "masked", "tlm": "translation"}
@@ -49,17 +48,17 @@ def _sentence(run: RunRecord) -> str:
         if str(run.config["objective"].get(name, "0")) not in ("0", "0.0")
     )
     parts = [
-        f"A {objective} language model of {_listed(run.languages) or 'no language yet'}",
+        f"A {objective} language model of {listed(run.languages) or 'no language yet'}",
         f": {model['layers']} layers, {model['dim']} wide, {model['heads']} heads",
     ]
     if "parameters" in summary:
-        parts.append(f", {summary['parameters'] / 1e6:,.1f} million parameters")
+        parts.append(f", {counted(summary['parameters'])} parameters")
     parts.append(f"; trained on {run.config['data']['dir']}")
     tokens = run.summary.get("tokens_seen") or (run.rows and _last(run, "train/tokens_seen"))
     if tokens:
-        parts.append(f" with {tokens / 1e6:,.2f} million tokens")
+        parts.append(f" with {counted(tokens)} tokens")
     if "seconds" in summary:
-        parts.append(f" in {plots.duration(summary['seconds'])}")
+        parts.append(f" in {duration(summary['seconds'])}")
     hardware = run.provenance.get("hardware", {})
     where = hardware.get("gpus") or [hardware.get("cpu")]
     if where[0]:
@@ -94,12 +93,21 @@ def _tiles(run: RunRecord) -> Iterator[tuple[str, str, str]]:
 
 
 def _results(run: RunRecord) -> Iterator[dict[str, Any]]:
-    """A row for each language, or pair, and split."""
+    """A row for each split and each language, or pair; an objective beside the first has more."""
     for split in ("valid", "test"):
-        for language, figures in run.summary.get(split, {}).items():
-            if "perplexity" in figures:
-                limit = run.limit(language) if split == "valid" else None
-                yield {"split": split, "language": language, "limit": limit, **figures}
+        for name, figures in _flat_figures(run.summary.get(split, {})):
+            limit = run.limit(name) if split == "valid" else None
+            yield {"split": split, "language": name, "limit": limit, **figures}
+
+
+def _flat_figures(
+    results: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name, figures in results.items():
+        if "perplexity" in figures:
+            yield prefix + name, figures
+        else:
+            yield from _flat_figures(figures, f"{prefix}{name} ")
 
 
 def _courses(run: RunRecord) -> Iterator[Plot]:
@@ -117,13 +125,13 @@ def _courses(run: RunRecord) -> Iterator[Plot]:
             said,
             plots.curves(perplexities, "perplexity", logarithmic=True, limits=limits),
         )
+    clipped = run.config["trainer"]["gradient_clip_val"]
     single = [
         ("Training loss", "Nats per predicted token, mean between two loggings.", "loss", ",.3f"),
         ("Learning rate", "As the schedule has it.", "learning_rate", ".3~g"),
         (
             "Gradient norm",
-            "Before clipping"
-            + f" (at {run.config['trainer']['gradient_clip_val']}); peaks are normal, a rise is not.",
+            f"Before clipping at {clipped}; single peaks are normal, a steady rise is not.",
             "gradient_norm",
             ",.3f",
         ),
@@ -193,7 +201,7 @@ def remarks(run: RunRecord) -> Iterator[str]:
     """What a reader should know before trusting the figures."""
     summary, provenance = run.summary, run.provenance
     if run.status == "unfinished":
-        yield "The run has no summary: it goes on, or was killed; then xlm-train run.dir=DIR goes on."
+        yield f"No summary: it still runs, or was killed; xlm-train run.dir={run.folder} goes on."
     if run.status == "stopped":
         yield "The run was stopped before its end: nothing was scored on all of valid and test."
     if "error" in summary:
@@ -220,9 +228,9 @@ def _configuration(run: RunRecord) -> list[tuple[str, list[tuple[str, str, str |
 
 
 def _is_default(value: Any, default: Any) -> bool:
-    if isinstance(default, str) and default.startswith("~"):
-        default = str(Path(default).expanduser())
-    return bool(value == default) or default == "???"
+    if isinstance(value, str) and isinstance(default, str):
+        return default in ("???", value) or Path(value).expanduser() == Path(default).expanduser()
+    return bool(value == default)
 
 
 def _facts(run: RunRecord) -> Iterator[tuple[str, str]]:
@@ -245,22 +253,6 @@ def _facts(run: RunRecord) -> Iterator[tuple[str, str]]:
     yield "weights", f"sha256 {run.summary.get('weights_sha256')}"
 
 
-def typed(value: Any) -> str:
-    """A value as in a configuration file or on the command line."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def number(value: float) -> str:
-    """Three figures after the point for small numbers, none for large ones."""
-    if not math.isfinite(value):
-        return str(value)
-    return f"{value:,.3f}" if value < 100 else f"{value:,.0f}"
-
-
 def _last(run: RunRecord, column: str) -> float | None:
     found = [row[column] for row in run.rows if column in row]
     return found[-1] if found else None
-
-
-def _listed(names: list[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]])) if names else ""

@@ -23,7 +23,7 @@ def javascript() -> str:
     path = _CACHE.expanduser() / f"vega-embed-{version('vl-convert-python')}.js"
     with suppress(OSError):
         return path.read_text("utf-8")
-    script = vl_convert.javascript_bundle(None)
+    script = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     with suppress(OSError):  # a home that cannot be written costs seconds, no more
         write_text(path, script)
     return script

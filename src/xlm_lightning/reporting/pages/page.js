@@ -1,6 +1,11 @@
 // Draws the plots when they come near the screen, and answers the page's few controls.
 const views = [];
-let axis = "tokens";
+const chosen = { axis: "tokens", chosen_run: null };  // parameters of the plots
+
+function tell(view) {
+  Object.entries(chosen).forEach(([name, value]) => view.signal(name, value));
+  view.run();
+}
 
 function draw(place) {
   const spec = JSON.parse(place.nextElementSibling.textContent);
@@ -9,7 +14,7 @@ function draw(place) {
     { config: THEME, renderer: "svg", actions, ast: false }).then(({ view }) => {
       if (spec.params?.some((param) => param.name === "axis")) {
         views.push(view);
-        view.signal("axis", axis).run();
+        tell(view);
       }
     });
 }
@@ -27,8 +32,15 @@ undrawn().forEach((place) => watcher.observe(place));
 addEventListener("beforeprint", () => undrawn().forEach(draw));
 
 document.querySelectorAll("input[name=axis]").forEach((choice) => choice.addEventListener("change", () => {
-  axis = choice.value;
-  views.forEach((view) => view.signal("axis", axis).run());
+  chosen.axis = choice.value;
+  views.forEach(tell);
+}));
+
+const runs = document.querySelectorAll(".legend button");
+runs.forEach((button) => button.addEventListener("click", () => {
+  chosen.chosen_run = chosen.chosen_run === button.dataset.run ? null : button.dataset.run;
+  runs.forEach((one) => one.setAttribute("aria-pressed", one.dataset.run === chosen.chosen_run));
+  views.forEach(tell);
 }));
 
 document.querySelector("button.theme").addEventListener("click", () => {

@@ -1,0 +1,180 @@
+"""report.html: written by runs and by hand, read as a person reads it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from chromium import DESKTOP, PHONE, Look, chromium
+from crumbs import crumbs_of
+from in_process import call
+
+WORDS = (
+    "experiment=debug",
+    "trainer.accelerator=cpu",
+    "trainer.log_every_n_steps=1",
+    "data.batch_size=2",
+    "data.stream_length=16",
+)
+
+
+@pytest.fixture(scope="module")
+def runs(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two runs: one on the corpus of known entropy, one with another learning rate."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, more in (("first", ()), ("second", ("optimizer.lr=0.003",))):
+        call(
+            "xlm-train",
+            *WORDS,
+            f"data.dir={crumbs_of(prepared)}",
+            f"run.dir={folder / name}",
+            *more,
+        ).expect()
+    return folder
+
+
+@pytest.fixture
+def copied(runs: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(runs / "first", tmp_path / "first"))
+
+
+def text_of(html: str) -> str:
+    """What stands between the tags, scripts and styles left out."""
+    html = re.sub(r"<(script|style)\b.*?</\1>", "", html, flags=re.DOTALL)
+    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
+
+
+def specs_of(html: str) -> list[str]:
+    return re.findall(r'<script type="application/json">(.*?)</script>', html, flags=re.DOTALL)
+
+
+def write(folder: Path, *words: str) -> str:
+    path = call("xlm-report", f"runs={folder}", *words).expect().result["report"]
+    return Path(path).read_text("utf-8")
+
+
+def test_a_run_leaves_its_report(runs: Path) -> None:
+    html = (runs / "first" / "report.html").read_text("utf-8")
+    text = text_of(html)
+    valid = json.loads((runs / "first" / "summary.json").read_text())["valid"]
+    assert f"{valid['de']['perplexity']:.3f}" in text
+    assert "A causal language model of de and en: 1 layers, 32 wide" in text
+    for heading in ("Results", "The course of the training", "What it writes", "Configuration"):
+        assert heading in text
+    assert "optimizer.lr 0.002 default 0.0001" in text
+    assert "optimizer.eps 1e-08 optimizer" in text  # the default's own value has nothing beside it
+    assert len(html) < 5_000_000
+
+
+def test_plots_show_the_logged_figures(runs: Path) -> None:
+    plots = [json.loads(spec) for spec in specs_of((runs / "first" / "report.html").read_text())]
+    titles = [plot["layer"][0].get("encoding", {}).get("y", {}).get("title") for plot in plots]
+    loss = plots[titles.index("loss")]["data"]["values"]
+    rows = (runs / "first" / "metrics.csv").read_text().splitlines()
+    column = rows[0].split(",").index("train/loss")
+    logged = [float(row.split(",")[column]) for row in rows[1:] if row.split(",")[column]]
+    assert [point["value"] for point in loss] == pytest.approx(logged, rel=1e-5)
+    assert [point["step"] for point in loss] == list(range(1, 21))
+    assert [point["tokens"] for point in loss] == [32 * step for step in range(1, 21)]
+
+
+def test_words_stand_near_the_words_they_are_used_with(runs: Path) -> None:
+    words = json.loads((runs / "first" / "words.json").read_text())["words"]
+    languages = {word["word"]: word["language"] for word in words}
+    assert (languages["und"], languages["and"]) == ("de", "en")
+    assert not any(word["word"].endswith("@@") for word in words)
+
+
+def test_what_a_run_wrote_is_text_and_nothing_else(copied: Path) -> None:
+    attack = "</script><script>alert(1)</script>"
+    (copied / "samples.md").write_text(f"## step 10\n\n**de** {attack}\n\n")
+    words = json.loads((copied / "words.json").read_text())
+    words["words"][0]["word"] = attack
+    (copied / "words.json").write_text(json.dumps(words))
+    html = write(copied)
+    assert attack not in html
+    assert "&lt;/script&gt;&lt;script&gt;alert(1)" in html
+
+
+def test_runs_side_by_side(runs: Path, tmp_path: Path) -> None:
+    text = text_of(write(runs))
+    assert "2 runs: 2 finished" in text
+    assert "optimizer.lr" in text
+    assert "optimizer.eps" not in text  # the same in both
+    out = tmp_path / "compared.html"
+    listed = call("xlm-report", f"runs=[{runs / 'first'},{runs / 'second'}]", f"out={out}")
+    assert listed.expect().result == {"report": str(out)}
+    assert "0.003" in text_of(out.read_text())
+
+
+def test_a_killed_run_is_shown_as_far_as_it_came(copied: Path) -> None:
+    (copied / "summary.json").unlink()
+    metrics = copied / "metrics.csv"
+    metrics.write_text(metrics.read_text() + "21,3.0,")  # torn
+    text = text_of(write(copied))
+    assert "unfinished" in text
+    assert "xlm-train run.dir=" in text
+    assert "Perplexity of each language" in text
+
+
+@pytest.mark.parametrize("name", ["summary.json", "provenance.json", "words.json"])
+def test_damaged_files_are_named(name: str, copied: Path) -> None:
+    (copied / name).write_text('{"status": ')
+    told = call("xlm-report", f"runs={copied}").expect(2).stderr
+    assert str(copied / name) in told
+    assert len(told.splitlines()) <= 2
+
+
+def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
+    told = call("xlm-report", f"runs={tmp_path}").expect(2).stderr
+    assert "neither a run" in told
+
+
+@pytest.mark.slow
+def test_a_person_looks_at_it(runs: Path) -> None:
+    """Nothing on the console, nothing from a network, all plots drawn, no line too wide."""
+    write(runs)
+    with chromium() as browser:
+        for file in (runs / "first" / "report.html", runs / "report.html"):
+            grounds = set()
+            for width, scheme in ((DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light")):
+                look = Look(browser, file, width, scheme)  # type: ignore[arg-type]
+                assert look.draw_all() >= 4
+                assert look.said == []
+                assert look.asked == [file.absolute().as_uri()]
+                wide = look.page.evaluate("document.documentElement.scrollWidth")
+                assert wide <= width
+                ground = "getComputedStyle(document.body).backgroundColor"
+                grounds.add(look.page.evaluate(ground))
+            assert len(grounds) == 2
+
+
+@pytest.mark.slow
+def test_the_reader_chooses_axis_order_and_light(runs: Path) -> None:
+    write(runs)
+    with chromium() as browser:
+        page = Look(browser, runs / "report.html", DESKTOP, "light").page
+        page.locator(".plot svg.marks").first.wait_for()
+        names = page.locator("table.sortable tbody td:first-child")
+        head = page.get_by_role("button", name="optimizer.lr")
+        head.click()
+        ascending = names.all_inner_texts()
+        head.click()
+        assert names.all_inner_texts() == ascending[::-1]
+        page.get_by_role("button", name="light / dark").click()
+        assert page.locator("html").get_attribute("data-theme") == "dark"
+
+        run = Look(browser, runs / "first" / "report.html", DESKTOP, "light")
+        run.draw_all()
+        axis = run.page.locator(".plot svg.marks").first.locator(".role-axis-label").first
+        before = axis.text_content()
+        run.page.get_by_label("steps").check()
+        run.page.wait_for_function(
+            "before => document.querySelector('.plot svg.marks .role-axis-label').textContent"
+            " !== before",
+            arg=before,
+        )
+        assert run.said == []
