@@ -92,6 +92,8 @@ def test_a_sweep_gives_each_job_its_folder(tiny: tuple[str, ...], tmp_path: Path
     assert Path(swept["best"]["run_dir"]).name == str(best)
     assert f"seed={3 + best}" in shlex.split(swept["best"]["command"])
     assert f"best: {swept['best']['command']}" in outcome.stderr
+    report = (sweep / "report.html").read_text()
+    assert all(f'href="{job}/report.html"' in report for job in range(2))
 
 
 def test_a_failing_job_does_not_stop_the_others(prepared: Path, tmp_path: Path) -> None:

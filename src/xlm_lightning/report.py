@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,14 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
     path = out or (folders[0] / REPORT if len(folders) == 1 else Path(REPORT))
     write_text(path, _page(folders, path))
     return path
+
+
+def leave_report(folder: Path) -> None:
+    """Write the report at the end of a run or a sweep, whose result is not lost for want of it."""
+    try:
+        print(f"report: {write_report([folder])}", file=sys.stderr)
+    except UserError as error:
+        print(f"no report: {error}", file=sys.stderr)
 
 
 def _page(folders: Sequence[Path], path: Path) -> str:

@@ -31,7 +31,7 @@ from xlm_lightning.errors import UserError
 from xlm_lightning.launch import lost_contact
 from xlm_lightning.loggers import build_loggers, close_loggers, open_loggers
 from xlm_lightning.machine import keep_freed_memory, uses_gpu
-from xlm_lightning.report import write_report
+from xlm_lightning.report import leave_report
 from xlm_lightning.run_folder import RunFolder, prepared_text_model, provenance, weights_sha256
 from xlm_lightning.sharding import whole_weights
 from xlm_lightning.slurm import requeued_after
@@ -128,7 +128,7 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
             summary["warnings"] = heard
         if trainer.is_global_zero:
             run.write_summary(summary)
-            write_report([run.path])
+            leave_report(run.path)
         close_loggers(trainer.loggers)
         if signals.stopped_by:
             summary["exit_code"] = 128 + signals.stopped_by

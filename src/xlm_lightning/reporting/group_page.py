@@ -109,6 +109,8 @@ def group_page(title: str, members: Sequence[Member]) -> str:
 
 def _job(folder: Path, row: Mapping[str, str]) -> Member:
     run = folder / row["job"]
+    if not run.is_dir() and row["run_dir"]:  # the user has named it
+        run = Path(row["run_dir"])
     record = RunRecord.read(run) if (run / "config.yaml").is_file() else None
     return Member(
         name=row["job"],

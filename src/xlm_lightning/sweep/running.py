@@ -64,9 +64,9 @@ def run_sweep(
         _run_all(jobs, table, n_jobs, _starter(plan, folder, Path(scratch), n_jobs))
     print(table.as_text(), file=sys.stderr)
     if folder is not None:
-        from xlm_lightning.report import write_report
+        from xlm_lightning.report import leave_report
 
-        print(f"report: {write_report([folder.path])}", file=sys.stderr)
+        leave_report(folder.path)
     code = table.exit_code()
     if folder is not None and code >= 128:
         name = [] if plan.sweep.name else [f"sweep.name={folder.path.name}"]
