@@ -20,6 +20,7 @@ SHORTEST = {
     "masked": ["model.layers=1", "trainer.max_steps=2", "schedule.warmup_steps=1"],
     "prepare": [],
     "reliability": ["--steps=7"],
+    "report": ["--rows=40"],
     "scale": ["--rounds=1", "--steps=2", "--shards=200"],
     "train_step": ["--rounds=1", "--shapes=small", "--precisions=fp32"],
 }
