@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -98,16 +99,18 @@ class RunRecord:
 
     def curve(self, name: str) -> list[Point]:
         """All values of one column of metrics.csv that are finite."""
-        steps, tokens, seconds = self._clock
+        rows = [row for row in self.rows if math.isfinite(row.get(name, math.nan))]
+        steps = [int(row["step"]) for row in rows]
+        known, tokens, seconds = self._clock
         return [
-            Point(
-                int(row["step"]),
-                float(np.interp(row["step"], steps, tokens)),
-                float(np.interp(row["step"], steps, seconds)),
-                row[name],
+            Point(step, float(seen), float(passed), row[name])
+            for step, seen, passed, row in zip(
+                steps,
+                np.interp(steps, known, tokens),
+                np.interp(steps, known, seconds),
+                rows,
+                strict=True,
             )
-            for row in self.rows
-            if np.isfinite(row.get(name, np.nan))
         ]
 
     @cached_property
