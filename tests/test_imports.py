@@ -41,6 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "dropout": set(),
     "cross_entropy": set(),
     "optim": set(),
+    "energy_meter": ERRORS,
     "machine": ERRORS,
     "launch": ERRORS | {"slurm", ""},
     "slurm": ERRORS,
@@ -73,6 +74,7 @@ ALLOWED: dict[str, set[str]] = {
         "callbacks",
         "checkpoint",
         "checkpoint_writer",
+        "energy_meter",
         "generation",
         "objectives",
         "perplexity",
@@ -80,7 +82,8 @@ ALLOWED: dict[str, set[str]] = {
     | {"model", "run_folder", "sharding", "streaming", "task", "text"},
     "closing": RUN | {"data_prep", "perplexity", "recall", "sharding", "streaming"},
     "assembly": RUN
-    | {"callbacks", "checkpoint_writer", "launch", "machine", "streaming", "warm_start"},
+    | {"callbacks", "checkpoint_writer", "energy_meter", "launch", "machine", "streaming"}
+    | {"warm_start"},
     "train": RUN
     | {"assembly", "callbacks", "closing", "launch", "loggers", "machine", "sharding", "slurm"},
     "evaluate": TRAINED | {"cross_entropy", "manifest", "objectives", "perplexity", "streaming"},

@@ -101,6 +101,7 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
                     "best_checkpoint": callbacks.best.best_model_path or None,
                     "last_checkpoint": str(callbacks.last.path),
                     "weights_sha256": weights_sha256(whole_weights(task, model)),
+                    **({} if callbacks.energy is None else {"energy": callbacks.energy.summary()}),
                 }
                 if signals.stopped_by is None:
                     summary |= score_splits(trainer, task, data, callbacks.best.best_model_path)
