@@ -32,6 +32,7 @@ from xlm_lightning.closing import (
     score_splits,
     show_results,
 )
+from xlm_lightning.data import StreamingDataModule
 from xlm_lightning.errors import UserError
 from xlm_lightning.launch import lost_contact
 from xlm_lightning.loggers import build_loggers, close_loggers, open_loggers
@@ -59,7 +60,7 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
         asdict(config),
         command[1:],
         resume_from,
-        lambda trainer: _provenance(config, command, trainer, data.folder),
+        lambda trainer: _provenance(config, command, trainer, data),
     )
     loggers = build_loggers(config.logger, asdict(config), run)
     trainer = build_trainer(
@@ -174,13 +175,14 @@ def _wait_for_rank_0(trainer: pl.Trainer) -> None:
 
 
 def _provenance(
-    config: schema.Train, command: Sequence[str], trainer: pl.Trainer, data_folder: Path
+    config: schema.Train, command: Sequence[str], trainer: pl.Trainer, data: StreamingDataModule
 ) -> dict[str, Any]:
     return provenance(
         command=command,
         seed=config.seed,
         data_dir=config.data.dir,
-        data_folder=data_folder,
+        data_folder=data.folder,
+        manifest=data.manifest,
         precision_asked=config.trainer.precision,
         precision_used=str(trainer.precision),
         world_size=trainer.world_size,

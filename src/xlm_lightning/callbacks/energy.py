@@ -40,13 +40,13 @@ class Energy(Callback):
         if stage != TrainerFn.FITTING:
             return
         self._trainer = trainer
-        self._started = time.monotonic()
         if trainer.local_rank == 0:
             on_gpu = trainer.strategy.root_device.type == "cuda"
             devices = trainer.device_ids if on_gpu else []
             self._meter = EnergyMeter(self._country, visible_gpu_ids(devices))
             self._meter.start()
             self._described = self._meter.described()
+        self._started = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._first_token is None:

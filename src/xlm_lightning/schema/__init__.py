@@ -35,13 +35,14 @@ from xlm_lightning.schema.train import (
     Trainer,
     Wandb,
 )
-from xlm_lightning.schema.trained import Evaluate, EvaluationData, Export, Generate
+from xlm_lightning.schema.trained import Card, Evaluate, EvaluationData, Export, Generate
 
 __all__ = [
     "CORPORA",
     "PRECISIONS",
     "Bpe",
     "Callbacks",
+    "Card",
     "Checkpoint",
     "Corpus",
     "Data",
