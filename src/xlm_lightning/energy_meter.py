@@ -56,6 +56,11 @@ class EnergyMeter:
         self._totals = _Totals()
         self._read_at = 0.0
 
+    @property
+    def seconds(self) -> float:
+        """Between `start` and the last reading."""
+        return float(self._totals.latest.duration)
+
     def start(self) -> None:
         """Begin to count; `UserError` where codecarbon finds nothing to read on this machine."""
         self._tracker = _quiet_codecarbon().OfflineEmissionsTracker(

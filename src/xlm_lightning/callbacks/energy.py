@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytorch_lightning as pl
@@ -31,7 +30,6 @@ class Energy(Callback):
         self._seconds_before = 0.0
         self._first_token: int | None = None  # tokens that were seen before anything was measured
         self._starts_cut_short = 0
-        self._started = 0.0
         self._meter: EnergyMeter | None = None  # of local rank 0
         self._described: dict[str, str] = {}
         self._trainer: pl.Trainer | None = None
@@ -46,7 +44,6 @@ class Energy(Callback):
             self._meter = EnergyMeter(self._country, visible_gpu_ids(devices))
             self._meter.start()
             self._described = self._meter.described()
-        self._started = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._first_token is None:
@@ -92,7 +89,8 @@ class Energy(Callback):
         assert isinstance(of_all, torch.Tensor)
         rows = zip(FIGURES, of_all.tolist(), strict=True)
         self.used = {name: self._before[name] + value for name, value in rows}
-        self.seconds = self._seconds_before + time.monotonic() - self._started
+        if self._meter is not None:
+            self.seconds = self._seconds_before + self._meter.seconds
 
     def summary(self) -> dict[str, Any]:
         """Return what stands in `summary.json` under `energy`; rank 0 knows it."""

@@ -46,7 +46,10 @@ def read_record(trained: TrainedModel) -> dict[str, Any]:
     if trained.path.suffix == ".ckpt":
         return _of_run(RunFolder(trained.path.parent.parent), int(trained.facts["steps"]))
     path = trained.path.with_name(TRAINING)
-    return _read(path)
+    record = _read(path)
+    if not all(isinstance(part, dict) for part in record.values()):
+        raise UserError(f"{path} is not as xlm-export writes it; remove it")
+    return record
 
 
 def _of_run(run: RunFolder, step: int) -> dict[str, Any]:
