@@ -232,6 +232,7 @@ def test_the_card_of_a_foreign_folder(exported: Exported, tmp_path: Path) -> Non
     for told in (
         "It was not trained by xlm-lightning",
         "How the training text was prepared is not told",
+        "How long and with which settings it was trained is not told",
         "**Hours used:** 12.5 (12.5 hours)",
         "3 kg CO2eq, as its author states",
         "Half of the web.",

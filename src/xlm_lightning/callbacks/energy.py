@@ -77,7 +77,6 @@ class Energy(Callback):
     def _stop(self) -> None:
         if self._meter is not None:
             self._meter.stop()
-            self._meter = None
 
     def _add_up(self) -> None:
         """All ranks call it."""

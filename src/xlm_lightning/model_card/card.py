@@ -15,7 +15,7 @@ from xlm_lightning.errors import UserError
 from xlm_lightning.huggingface.config import origin
 from xlm_lightning.model_card.impact import impact
 from xlm_lightning.model_card.metadata import corpus_name, metadata
-from xlm_lightning.model_card.record import TRAINING, read_record
+from xlm_lightning.model_card.record import TRAINING, read_record, source_of
 from xlm_lightning.model_card.tables import (
     data_table,
     language_name,
@@ -142,7 +142,7 @@ def _training(trained: TrainedModel, record: Mapping[str, Any]) -> dict[str, Any
     data = provenance.get("data", {})
     shares = summary.get("grammatical", {})
     return {
-        "source": _source(trained, record),
+        "source": source_of(trained, record),
         "summary": summary,
         "evaluations": record.get("evaluations", {}),
         "other_weights": summary.get("scored_step"),
@@ -160,14 +160,6 @@ def _training(trained: TrainedModel, record: Mapping[str, Any]) -> dict[str, Any
         else "",
         "software": _software(provenance),
     }
-
-
-def _source(trained: TrainedModel, record: Mapping[str, Any]) -> str:
-    if "provenance" in record or "summary" in record:
-        return "run"
-    if "steps" in trained.facts:
-        return "ours"
-    return "original" if "origin" in trained.facts else "foreign"
 
 
 def _corpus(data: Mapping[str, Any]) -> str:

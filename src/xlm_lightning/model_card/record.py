@@ -52,6 +52,16 @@ def read_record(trained: TrainedModel) -> dict[str, Any]:
     return record
 
 
+def source_of(trained: TrainedModel, record: Mapping[str, Any]) -> str:
+    """Who trained a model, and what is known of it: `run` (ours, with its record), `ours` (without
+    one), `original` (the original XLM program) or `foreign`."""
+    if "provenance" in record or "summary" in record:
+        return "run"
+    if "steps" in trained.facts:
+        return "ours"
+    return "original" if "origin" in trained.facts else "foreign"
+
+
 def _of_run(run: RunFolder, step: int) -> dict[str, Any]:
     """`step`: of the weights, which need not be those that the run has scored."""
     summary = _read(run.path / "summary.json")
@@ -73,7 +83,7 @@ def _of_run(run: RunFolder, step: int) -> dict[str, Any]:
 
 def _scored_step(summary: Mapping[str, Any]) -> int:
     """The best checkpoint's, or the last one's where no best one was kept."""
-    found = re.search(r"best-(\d+)", str(summary.get("best_checkpoint")))
+    found = re.match(r"best-(\d+)", Path(summary.get("best_checkpoint") or "").name)
     return int(found[1]) if found else int(summary["steps"])
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from xlm_lightning.model_card.metadata import SPLITS, first_objective, scores
+from xlm_lightning.model_card.record import source_of
 from xlm_lightning.trained import TrainedModel
 
 _NAMES = {
@@ -130,7 +131,7 @@ def _suite_table(test: Mapping[str, Any]) -> str:
 
 
 def _cell(value: Any) -> str:
-    if value is None:
+    if value is None or value != value:  # not a number
         return ""
     if isinstance(value, float):
         return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
@@ -138,12 +139,13 @@ def _cell(value: Any) -> str:
 
 
 def training_table(trained: TrainedModel, record: Mapping[str, Any]) -> str:
-    """What decided the weights, and how fast it went; only what was recorded."""
+    """What decided the weights, and how fast it went; only what was recorded, maybe nothing."""
     summary, config = record.get("summary", {}), record.get("config", {})
+    told = source_of(trained, record) != "foreign"  # else a length is only assumed
     rows = [["Step of these weights", _count(trained.facts.get("steps"))]]
     rows += [
         ["Tokens seen", _count(summary.get("tokens_seen"))],
-        ["Tokens in a sequence", _count(trained.stream_length)],
+        ["Tokens in a sequence", _count(trained.stream_length) if told else ""],
         *_batch_rows(summary),
         *_optimizer_rows(config),
         ["Precision", summary.get("precision", "")],
@@ -152,7 +154,8 @@ def training_table(trained: TrainedModel, record: Mapping[str, Any]) -> str:
         ["Speed", _speed(summary)],
         ["Training time, validation left out", duration(training_seconds(summary))],
     ]
-    return table(["", ""], [row for row in rows if row[1]])
+    known = [row for row in rows if row[1]]
+    return table(["", ""], known) if known else ""
 
 
 def _batch_rows(summary: Mapping[str, Any]) -> list[list[str]]:
