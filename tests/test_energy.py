@@ -18,6 +18,8 @@ from crumbs import crumbs_of
 from in_process import call
 from training import WORDS, summary
 
+from xlm_lightning.energy_meter import EnergyMeter, visible_gpu_ids
+
 PARTS = ("cpu_kwh", "ram_kwh", "gpu_kwh")
 GERMANY = ("carbon=true", "energy.country=DEU")
 
@@ -70,6 +72,17 @@ def test_a_run_that_goes_on_adds_up(words: tuple[str, ...], tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+def test_a_run_that_is_measured_from_its_second_start_on(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    words = (*words, f"run.dir={tmp_path}")
+    call("xlm-train", *words, "trainer.max_steps=5", "carbon=false").expect()
+    assert "energy" not in summary(tmp_path)
+    call("xlm-train", *words, "trainer.max_steps=15").expect()
+    assert 3 * energy(tmp_path)["tokens"] == 2 * summary(tmp_path)["tokens_seen"]
+
+
+@pytest.mark.slow
 def test_what_a_kill_has_lost_is_told(words: tuple[str, ...], tmp_path: Path) -> None:
     """And in a process of its own: no file but those of the run, no words of codecarbon's."""
     place, folder = tmp_path / "cwd", tmp_path / "run"
@@ -96,7 +109,7 @@ def test_what_a_kill_has_lost_is_told(words: tuple[str, ...], tmp_path: Path) ->
     outcome = run("xlm-train", *words, steps, cwd=place).expect()
     told = energy(folder)
     assert told["kwh"] > before["used"]["kwh"] > 0
-    assert told["missing"].endswith("after a kill, or on purpose (1).")
+    assert told["missing"].endswith("is not counted (occasions: 1).")
     assert list(place.iterdir()) == []
     for word in ("codecarbon", "nvml", "Warning", "Multiple instances"):
         assert word not in outcome.stderr
@@ -106,30 +119,53 @@ def test_what_a_kill_has_lost_is_told(words: tuple[str, ...], tmp_path: Path) ->
 def test_a_machine_is_counted_once_however_many_processes_it_runs(
     words: tuple[str, ...], tmp_path: Path
 ) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    run("xlm-train", *words, f"run.dir={one}", "trainer.max_steps=20").expect()
+    meter = EnergyMeter("DEU", [])
+    meter.start()
+    time.sleep(1)
+    alone = memory_watts({**meter.read(), "seconds": meter.seconds})
+    meter.stop()
     ddp = ("trainer=ddp_cpu", "trainer.devices=2", "trainer.max_steps=20")
-    run("xlm-train", *words, *ddp, f"run.dir={two}").expect()
-    assert memory_watts(energy(two)) == pytest.approx(memory_watts(energy(one)), rel=0.1)
-    assert energy(two)["tokens"] == energy(one)["tokens"]
+    run("xlm-train", *words, *ddp, f"run.dir={tmp_path}").expect()
+    told = energy(tmp_path)
+    assert memory_watts(told) == pytest.approx(alone, rel=0.15)
+    assert told["tokens"] == summary(tmp_path)["tokens_seen"]
 
 
 @pytest.mark.parametrize(
     ("country", "hint"), [("Germany", "'DEU'"), ("deu", "'DEU'"), ("XYZ", "such as DEU or USA.")]
 )
-def test_a_country_that_is_none(
-    words: tuple[str, ...], tmp_path: Path, country: str, hint: str
-) -> None:
-    wrong = (*words, f"energy.country={country}", f"run.dir={tmp_path / 'run'}")
+def test_a_country_that_is_none(prepared: Path, tmp_path: Path, country: str, hint: str) -> None:
+    wrong = (
+        *WORDS,
+        f"data.dir={prepared}",
+        "carbon=true",
+        f"energy.country={country}",
+        f"run.dir={tmp_path / 'run'}",
+    )
     said = call("xlm-train", *wrong).expect(2).stderr
     assert said.startswith(f"xlm-train: energy.country={country}: must be the three letters")
     assert hint in said
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("visible", "named"),
+    [("", ["0", "2"]), ("4,5,7", ["4", "7"]), ("GPU-a, GPU-b ,GPU-c", ["GPU-a", "GPU-c"])],
+)
+def test_gpus_have_the_names_that_the_machine_gives_them(
+    monkeypatch: pytest.MonkeyPatch, visible: str, named: list[str]
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert visible_gpu_ids([0, 2]) == named
+
+
 def test_without_codecarbon(
-    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "codecarbon", None)
-    said = call("xlm-train", *words, f"run.dir={tmp_path / 'run'}").expect(2).stderr
+    said = (
+        call("xlm-train", *WORDS, f"data.dir={prepared}", *GERMANY, f"run.dir={tmp_path / 'run'}")
+        .expect(2)
+        .stderr
+    )
     assert "carbon=true needs codecarbon: pip install 'xlm-lightning[carbon]'" in said

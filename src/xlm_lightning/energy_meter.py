@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from xlm_lightning.errors import UserError
+from xlm_lightning.errors import RunFailed, UserError
 
 if TYPE_CHECKING:
     from codecarbon import OfflineEmissionsTracker
@@ -62,7 +62,7 @@ class EnergyMeter:
         return float(self._totals.latest.duration)
 
     def start(self) -> None:
-        """Begin to count; `UserError` where codecarbon finds nothing to read on this machine."""
+        """Begin to count; `RunFailed` where codecarbon finds nothing to read on this machine."""
         self._tracker = _quiet_codecarbon().OfflineEmissionsTracker(
             country_iso_code=self._country,
             gpu_ids=self._gpu_ids,
@@ -79,7 +79,7 @@ class EnergyMeter:
         self._tracker.start()
         self._tracker.flush()
         if self._totals.latest is None:  # it swallows its own exceptions
-            raise UserError("carbon=true: codecarbon can read nothing on this machine")
+            raise RunFailed("carbon=true: codecarbon can read nothing on this machine")
 
     def read(self) -> dict[str, float]:
         """Return the `FIGURES` since `start`."""
@@ -120,7 +120,7 @@ class EnergyMeter:
         }
 
     def _gpu_method(self) -> str:
-        return "GPU: its driver's energy counter" if self._gpu_ids else "GPU: none was used"
+        return "GPU: read from its driver" if self._gpu_ids else "GPU: none was used"
 
 
 def _cpu_method(parts: Sequence[str]) -> str:

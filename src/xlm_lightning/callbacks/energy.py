@@ -103,8 +103,8 @@ class Energy(Callback):
         }
         if self._starts_cut_short:
             result["missing"] = (
-                "Not in it: what was used after the checkpoints from which the run went on after "
-                f"a kill, or on purpose ({self._starts_cut_short})."
+                "What was used between a checkpoint and a kill, or after a checkpoint that the run "
+                f"returned to, is not counted (occasions: {self._starts_cut_short})."
             )
         return result
 

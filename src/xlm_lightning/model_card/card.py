@@ -78,6 +78,7 @@ def _render(trained: TrainedModel, text_model: TextModel, record: Mapping[str, A
         version=__version__,
         card=card,
         stated=partial(_stated, card),
+        sentence=partial(_sentence, card),
         suite=suite_tables,
         first_words=FIRST_WORDS,
         **_model(trained, text_model),
@@ -98,6 +99,11 @@ def _stated(card: Mapping[str, Any], key: str) -> str:
     return str(card.get(key, f"not stated by its author; set `card.{key}=...`"))
 
 
+def _sentence(card: Mapping[str, Any], key: str) -> str:
+    """The same where it stands alone."""
+    return str(card.get(key, f"Not stated by its author; set `card.{key}=...`."))
+
+
 def _without_double_blanks(lines: list[str]) -> list[str]:
     """Parts that a model lacks leave blank lines behind."""
     return [line for before, line in zip(["", *lines], lines, strict=False) if line or before]
@@ -113,7 +119,7 @@ def _model(trained: TrainedModel, text_model: TextModel) -> dict[str, Any]:
         ["Width", f"{shape['dim']:,}"],
         ["Attention heads", f"{shape['heads']}"],
         ["Vocabulary", f"{shape['vocab_size']:,} tokens"],
-        ["Positions", f"{shape['max_positions']:,} ({shape['position_init'].replace('_', ' ')})"],
+        ["Positions", f"{shape['max_positions']:,}, {_positions(shape['position_init'])}"],
         ["Activation", shape["activation"]],
         ["Layer norms", "behind each part of a layer (post-norm)"],
         ["Output layer", "tied to the embeddings" if shape["tied_output"] else "of its own"],
@@ -133,6 +139,10 @@ def _model(trained: TrainedModel, text_model: TextModel) -> dict[str, Any]:
         "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
         "architecture": table(["", ""], rows),
     }
+
+
+def _positions(init: str) -> str:
+    return "fixed sinusoids" if init == "fixed_sinusoidal" else "learned"
 
 
 def _training(trained: TrainedModel, record: Mapping[str, Any]) -> dict[str, Any]:
