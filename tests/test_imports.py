@@ -41,6 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "dropout": set(),
     "cross_entropy": set(),
     "optim": set(),
+    "energy_meter": ERRORS,
     "machine": ERRORS,
     "launch": ERRORS | {"slurm", ""},
     "slurm": ERRORS,
@@ -56,6 +57,7 @@ ALLOWED: dict[str, set[str]] = {
     "original": ERRORS | {"model", "text", "tensor_names", "trained"},
     "warm_start": ERRORS | {"model", "text", "trained"},
     "huggingface": ERRORS | {"model", "text", "tensor_names", "trained", "huggingface", ""},
+    "model_card": ERRORS | {"huggingface", "model_card", "run_folder", "text", "trained", ""},
     "recall": ERRORS,
     "config_files": {"recall"},
     "reporting": FILES | {"config_files", "recall", "run_folder", ""},  # "": the version
@@ -77,6 +79,7 @@ ALLOWED: dict[str, set[str]] = {
         "callbacks",
         "checkpoint",
         "checkpoint_writer",
+        "energy_meter",
         "generation",
         "objectives",
         "perplexity",
@@ -84,13 +87,14 @@ ALLOWED: dict[str, set[str]] = {
     | {"model", "run_folder", "sharding", "streaming", "task", "text"},
     "closing": RUN | {"data_prep", "perplexity", "recall", "sharding", "streaming", "word_map"},
     "assembly": RUN
-    | {"callbacks", "checkpoint_writer", "launch", "machine", "streaming", "warm_start"},
+    | {"callbacks", "checkpoint_writer", "energy_meter", "launch", "machine", "streaming"}
+    | {"warm_start"},
     "train": RUN
     | {"assembly", "callbacks", "closing", "launch", "loggers", "machine", "report"}
     | {"sharding", "slurm"},
     "evaluate": TRAINED | {"cross_entropy", "manifest", "objectives", "perplexity", "streaming"},
     "generate": TRAINED | {"generation"},
-    "export": TRAINED | {"atomic", "huggingface"},
+    "export": TRAINED | {"atomic", "huggingface", "model_card"},
     "prepare": {"data_prep", "schema", "text"},
     "legality": ERRORS,
     "schema": {"legality", "schema"},

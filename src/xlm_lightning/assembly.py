@@ -21,6 +21,7 @@ from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, Str
 
 from xlm_lightning import schema
 from xlm_lightning.callbacks.best_checkpoint import BestCheckpoint
+from xlm_lightning.callbacks.energy import Energy
 from xlm_lightning.callbacks.faults import NumericalFaults
 from xlm_lightning.callbacks.figures import TrainingFigures
 from xlm_lightning.callbacks.fillings import FilledGaps
@@ -30,6 +31,7 @@ from xlm_lightning.callbacks.samples import OwnText, Samples
 from xlm_lightning.callbacks.stop_signals import StopSignals
 from xlm_lightning.checkpoint_writer import CheckpointWriter
 from xlm_lightning.data import StreamingDataModule
+from xlm_lightning.energy_meter import check_country
 from xlm_lightning.launch import World, launched, use_network_interface, world_of
 from xlm_lightning.machine import cpu_has_bf16, fastest_precision, require_gpu, uses_gpu
 from xlm_lightning.model import XLM
@@ -133,6 +135,7 @@ class RunCallbacks:
     best: BestCheckpoint
     last: LastCheckpoint
     writer: CheckpointWriter  # no callback, but that of the checkpoints
+    energy: Energy | None  # carbon=true
 
 
 def build_callbacks(
@@ -166,10 +169,11 @@ def build_callbacks(
     )
     progress = Progress(figures, options.progress_seconds, timer)
     samples = _samples(config, run, pipelines, data)
-    optional = [_early_stopping(options), timer, samples]
+    energy = _energy(config, figures)
+    optional = [_early_stopping(options), timer, samples, energy]
     present = [callback for callback in optional if callback is not None]
     in_order: list[Callback] = [faults, figures, signals, *present, progress, best, last]
-    return RunCallbacks(in_order, faults, figures, signals, best, last, writer)
+    return RunCallbacks(in_order, faults, figures, signals, best, last, writer, energy)
 
 
 def _samples(
@@ -185,6 +189,13 @@ def _samples(
     if CLM in data.turns.objectives:
         return Samples(run.samples, OwnText(pipelines, seed=config.seed, **asdict(options)))
     return Samples(run.samples, FilledGaps(pipelines, data.evaluation_shards("valid")))
+
+
+def _energy(config: schema.Train, figures: TrainingFigures) -> Energy | None:
+    if not config.carbon or config.energy.country is None:
+        return None
+    check_country(config.energy.country)
+    return Energy(config.energy.country, figures)
 
 
 def _early_stopping(options: schema.Callbacks) -> EarlyStopping | None:

@@ -22,7 +22,7 @@ import yaml
 
 from xlm_lightning.atomic import atomic_write, remove_leftovers, write_json, write_text
 from xlm_lightning.errors import UserError
-from xlm_lightning.manifest import Manifest, manifest_sha256
+from xlm_lightning.manifest import Manifest, Shard, manifest_sha256
 from xlm_lightning.recall import OVERRIDES
 from xlm_lightning.text.text_model import TextModel
 
@@ -170,6 +170,7 @@ def provenance(
     seed: int,
     data_dir: str,
     data_folder: Path,
+    manifest: Manifest,
     precision_asked: str,
     precision_used: str,
     world_size: int,
@@ -183,8 +184,38 @@ def provenance(
         "hardware": _hardware(),
         "world_size": world_size,
         "seed": seed,
-        "data": {"dir": data_dir, "manifest_sha256": manifest_sha256(data_folder)},
+        "data": {
+            "dir": data_dir,
+            "manifest_sha256": manifest_sha256(data_folder),
+            **_described_data(manifest),
+        },
         "precision": {"asked": precision_asked, "used": precision_used},
+    }
+
+
+def _described_data(manifest: Manifest) -> dict[str, Any]:
+    """What the data consist of: a model card tells it, long after the prepared folder is gone."""
+
+    def counts(shards: Sequence[Shard]) -> dict[str, int]:
+        return {
+            name: sum(getattr(shard, name) for shard in shards)
+            for name in ("lines", "documents", "tokens", "raw_bytes")
+        }
+
+    return {
+        "corpus": manifest.corpus,
+        "text": manifest.text,
+        "splits": {
+            split: {language: counts(shards) for language, shards in languages.items()}
+            for split, languages in manifest.splits.items()
+        },
+        "parallel": {
+            split: {
+                pair: {language: counts(shards) for language, shards in sides.items()}
+                for pair, sides in pairs.items()
+            }
+            for split, pairs in manifest.parallel.items()
+        },
     }
 
 

@@ -27,6 +27,7 @@ from xlm_lightning.callbacks.agreement import Agreement
 from xlm_lightning.callbacks.stop_signals import Stopped
 from xlm_lightning.checkpoint import checkpoint_bytes, refuse_another_model, resume_point
 from xlm_lightning.closing import conclude, say_how_to_resume, say_what_goes_on
+from xlm_lightning.data import StreamingDataModule
 from xlm_lightning.errors import UserError
 from xlm_lightning.launch import lost_contact
 from xlm_lightning.loggers import build_loggers, close_loggers, open_loggers
@@ -55,7 +56,7 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
         asdict(config),
         command[1:],
         resume_from,
-        lambda trainer: _provenance(config, command, trainer, data.folder),
+        lambda trainer: _provenance(config, command, trainer, data),
     )
     loggers = build_loggers(config.logger, asdict(config), run)
     trainer = build_trainer(
@@ -98,6 +99,7 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
                     "best_checkpoint": callbacks.best.best_model_path or None,
                     "last_checkpoint": str(callbacks.last.path),
                     "weights_sha256": weights_sha256(whole_weights(task, model)),
+                    **({} if callbacks.energy is None else {"energy": callbacks.energy.summary()}),
                 }
                 if signals.stopped_by is None:
                     summary |= conclude(
@@ -190,13 +192,14 @@ def _wait_for_rank_0(trainer: pl.Trainer) -> None:
 
 
 def _provenance(
-    config: schema.Train, command: Sequence[str], trainer: pl.Trainer, data_folder: Path
+    config: schema.Train, command: Sequence[str], trainer: pl.Trainer, data: StreamingDataModule
 ) -> dict[str, Any]:
     return provenance(
         command=command,
         seed=config.seed,
         data_dir=config.data.dir,
-        data_folder=data_folder,
+        data_folder=data.folder,
+        manifest=data.manifest,
         precision_asked=config.trainer.precision,
         precision_used=str(trainer.precision),
         world_size=trainer.world_size,

@@ -21,6 +21,7 @@ from data_prep.sample.sampler import Sampler, Writer
 from data_prep.sample.sentences import sample_grammar
 from xlm_lightning.huggingface.writing import write_folder
 from xlm_lightning.model import PAD_ID, XLM
+from xlm_lightning.model_card.card import card_files
 from xlm_lightning.text.bpe import BytePairEncoder, learn_bpe
 from xlm_lightning.text.moses import Mode
 from xlm_lightning.text.pipeline import WordCounter
@@ -133,6 +134,8 @@ def export(trained: TrainedModel, folder: Path) -> Exported:
     """Write the folder that stands for `trained`."""
     folder.mkdir(parents=True)
     write_folder(trained, folder)
+    for name, text in card_files(trained, {}).items():
+        folder.joinpath(name).write_text(text, encoding="utf-8")
     return Exported(trained, folder)
 
 

@@ -69,7 +69,7 @@ def test_the_snippet_of_the_card_runs(exports: dict[str, Exported], preset: str)
     (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     assert CARD_EXAMPLE in snippet
     names: dict[str, Any] = {}
-    exec(snippet.replace("PATH", str(made.folder)), names)
+    exec(snippet.replace('folder = "."', f"folder = {str(made.folder)!r}"), names)
     ids = names["input_ids"]
     pipeline = replace(made.trained.load_text_model(), mode="sacremoses").pipelines()["en"]
     assert ids.tolist() == [[0, *pipeline.encode(CARD_EXAMPLE), 1]]

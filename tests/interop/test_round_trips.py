@@ -90,7 +90,7 @@ def test_the_origin_is_kept(
     assert back.facts["steps"] == 0
     second = export(back, tmp_path / "second")
     assert provenance(second.folder) == provenance(first.folder)
-    assert f"| text mode | {mode} |" in (second.folder / "README.md").read_text(encoding="utf-8")
+    assert f"text mode `{mode}`" in (second.folder / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_origin_of_a_foreign_folder_is_not_made_up(exported: Exported, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from xlm_lightning.huggingface.card import model_card
 from xlm_lightning.huggingface.config import model_config, tokenizer_config
 from xlm_lightning.huggingface.vocabulary import merges_text, to_vocab_json
 from xlm_lightning.tensor_names import to_transformers
@@ -25,8 +24,8 @@ PARITY_SHAPE = (4, 16)  # rows, tokens
 PARITY_LINE_WORDS = 16
 
 
-def write_folder(trained: TrainedModel, folder: Path) -> list[str]:
-    """Write all files into the empty `folder`; return their names."""
+def write_folder(trained: TrainedModel, folder: Path) -> None:
+    """Write all files into the empty `folder`, except the model card."""
     text_model = trained.load_text_model()
     vocabulary = text_model.vocabulary
     save_file(
@@ -40,8 +39,6 @@ def write_folder(trained: TrainedModel, folder: Path) -> list[str]:
     vocabulary.save(folder / "vocab")
     arrays = _parity(trained, text_model)
     np.savez(folder / "parity.npz", allow_pickle=False, **arrays)
-    folder.joinpath("README.md").write_text(model_card(trained, text_model), encoding="utf-8")
-    return sorted(path.name for path in folder.iterdir())
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -24,6 +24,7 @@ from xlm_lightning.schema.train import (
     Callbacks,
     Checkpoint,
     Data,
+    Energy,
     Logger,
     Model,
     Optimizer,
@@ -35,16 +36,18 @@ from xlm_lightning.schema.train import (
     Trainer,
     Wandb,
 )
-from xlm_lightning.schema.trained import Evaluate, EvaluationData, Export, Generate
+from xlm_lightning.schema.trained import Card, Evaluate, EvaluationData, Export, Generate
 
 __all__ = [
     "CORPORA",
     "PRECISIONS",
     "Bpe",
     "Callbacks",
+    "Card",
     "Checkpoint",
     "Corpus",
     "Data",
+    "Energy",
     "Evaluate",
     "EvaluationData",
     "Export",

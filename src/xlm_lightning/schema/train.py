@@ -189,6 +189,15 @@ class Callbacks:
 
 
 @dataclass
+class Energy:
+    """Where the run's electricity comes from; `carbon` turns measuring on."""
+
+    country: Annotated[str | None, NotEmpty()]  # three letters, ISO 3166
+    region: Annotated[str | None, NotEmpty(), Verbatim()]  # told in the model card
+    provider: Annotated[str | None, NotEmpty(), Verbatim()]  # told in the model card
+
+
+@dataclass
 class Train:
     """xlm-train."""
 
@@ -204,6 +213,8 @@ class Train:
     checkpoint: Checkpoint
     logger: Logger
     callbacks: Callbacks
+    carbon: bool  # measure the energy that the run uses
+    energy: Energy
 
     def conflicts(self) -> Iterator[Conflict]:
         """Yield what no single key shows to be wrong."""
@@ -242,6 +253,8 @@ class Train:
                 f"checkpoint.keep_every_n_steps={kept}",
                 f"must be a multiple of checkpoint.every_n_steps={often}",
             )
+        if self.carbon and self.energy.country is None:
+            yield "carbon=true", "needs the country of the electricity, such as energy.country=DEU"
         yield from self.objective.conflicts(data.stream_length, trainer.max_steps)
         yield from _trainer_conflicts(trainer)
 

@@ -117,15 +117,50 @@ class Generate:
             )
 
 
+Statement = Annotated[str | None, NotEmpty(), Verbatim()]
+
+
+@dataclass
+class Card:
+    """What the author of a model says of it; None: nothing."""
+
+    name: Statement
+    developed_by: Statement
+    funded_by: Statement
+    license: Statement
+    related_models: Statement
+    resources: Statement
+    direct_use: Statement
+    downstream_use: Statement
+    out_of_scope_use: Statement
+    limitations: Statement
+    training_data: Statement
+    hardware: Statement
+    hours_used: Annotated[float | None, AtLeast(0)]
+    cloud_provider: Statement
+    compute_region: Statement
+    kg_co2eq: Annotated[float | None, AtLeast(0)]
+    authors: Statement
+    contact: Statement
+
+
 @dataclass
 class Export:
     """xlm-export."""
 
     checkpoint: TrainedModelName
     objective: TrainedFor
-    out: Annotated[str, NotEmpty(), FolderToBe(), Verbatim()]
+    out: Annotated[str | None, NotEmpty(), FolderToBe(), Verbatim()]
+    card_only: bool  # no model, only its README.md; out=None: into the checkpoint's own folder
     push_to_hub: Annotated[str | None, NotEmpty()]  # OWNER/NAME of a model repository
+    card: Card
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Nothing yet: every key stands alone."""
-        yield from ()
+        """Yield what no single key shows to be wrong."""
+        if self.out is None and not self.card_only:
+            yield "out=null", "say out=DIR, the folder to write (card_only=true goes without)"
+        if self.push_to_hub is not None and self.card_only:
+            yield (
+                f"push_to_hub={self.push_to_hub}",
+                "sends a whole folder; leave card_only=true out",
+            )

@@ -1,0 +1,113 @@
+"""The head of a model card, as the Hugging Face hub reads it: facts, `model-index`, carbon."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from xlm_lightning.trained import TrainedModel
+
+SPLITS = {"valid": "validation", "test": "test"}  # -> the hub's name
+METRICS = {"perplexity": "Perplexity", "accuracy": "Accuracy", "bits_per_byte": "Bits per byte"}
+TASKS = {"clm": "text-generation", "mlm": "fill-mask", "tlm": "fill-mask"}
+# Identifiers of general licences that the hub knows; any other licence is `other` with a name.
+_HUB_LICENSES = """
+    apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m openrail++ afl-3.0
+    artistic-2.0 bsl-1.0 bsd bsd-2-clause bsd-3-clause bsd-3-clause-clear c-uda cc cc0-1.0 cc-by-2.0
+    cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 cc-by-nc-3.0 cc-by-nc-4.0
+    cc-by-nd-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0
+    cdla-sharing-1.0 cdla-permissive-1.0 cdla-permissive-2.0 wtfpl ecl-2.0 epl-1.0 epl-2.0
+    etalab-2.0 eupl-1.1 eupl-1.2 agpl-3.0 gfdl gpl gpl-2.0 gpl-3.0 lgpl lgpl-2.1 lgpl-3.0 isc
+    lppl-1.3c ms-pl mpl-2.0 odc-by odbl osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib pddl lgpl-lr
+    """
+LICENSES = frozenset(_HUB_LICENSES.split())
+
+
+def metadata(
+    trained: TrainedModel, record: Mapping[str, Any], card: Mapping[str, str], name: str
+) -> ModelCardData:
+    """`card`: what the author has stated. What is not known is left out."""
+    config = record.get("config", {})
+    source = config.get("model", {}).get("init_from")
+    return ModelCardData(
+        model_name=name,
+        language=trained.languages,
+        library_name="transformers",
+        pipeline_tag=TASKS[trained.objective],
+        tags=["xlm", "cross-lingual", trained.objective],
+        base_model=source if source is not None and "/" in source else None,
+        eval_results=list(_eval_results(trained, record)) or None,
+        **_license(card.get("license")),
+        **_emissions(record),
+    )
+
+
+def scores(
+    results: Mapping[str, Any], objective: str
+) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Objective, language and figures of each row of `summary.json`'s valid or test.
+
+    `objective`: the first of the run, whose rows stand beside the names of the others.
+    """
+    for name, row in results.items():
+        if "perplexity" not in row:
+            yield from scores(row, name)
+        elif name != "mean":
+            yield objective, name, row
+
+
+def first_objective(trained: TrainedModel) -> str:
+    return str(trained.facts.get("objectives", trained.objective)).partition(",")[0]
+
+
+def corpus_name(record: Mapping[str, Any]) -> str:
+    """What the data were called when they were prepared; `text` are files of somebody's own."""
+    data = record.get("provenance", {}).get("data", {})
+    return str(data.get("corpus", {}).get("name", "text"))
+
+
+def _eval_results(trained: TrainedModel, record: Mapping[str, Any]) -> Iterator[EvalResult]:
+    corpus = corpus_name(record)
+    summary = record.get("summary", {})
+    for split, hub_split in SPLITS.items():
+        for objective, language, row in scores(summary.get(split, {}), first_objective(trained)):
+            for metric, title in METRICS.items():
+                if metric in row and math.isfinite(row[metric]):
+                    yield EvalResult(
+                        task_type=TASKS[objective],
+                        dataset_type=corpus,
+                        dataset_name=f"{corpus} ({language})",
+                        dataset_config=language,
+                        dataset_split=hub_split,
+                        metric_type=metric,
+                        metric_name=title,
+                        metric_value=row[metric],
+                    )
+
+
+def _license(stated: str | None) -> dict[str, Any]:
+    """The hub wants one of its own lower-case identifiers, or `other` and a name."""
+    if stated is None:
+        return {}
+    identifier = stated.strip().lower()
+    if identifier in LICENSES:
+        return {"license": identifier}
+    return {"license": "other", "license_name": re.sub(r"[^a-z0-9.+]+", "-", identifier).strip("-")}
+
+
+def _emissions(record: Mapping[str, Any]) -> dict[str, Any]:
+    energy = record.get("summary", {}).get("energy")
+    if energy is None:
+        return {}
+    return {
+        "co2_eq_emissions": {
+            "emissions": energy["kg_co2eq"] * 1000,  # in grams
+            "source": f"codecarbon {energy['codecarbon']}",
+            "training_type": "pre-training",
+            "geographical_location": energy["country"],
+        }
+    }

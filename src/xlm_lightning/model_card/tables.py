@@ -1,0 +1,215 @@
+"""Rows and sentences of a model card, made of what its record holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from xlm_lightning.model_card.metadata import SPLITS, first_objective, scores
+from xlm_lightning.model_card.record import source_of
+from xlm_lightning.trained import TrainedModel
+
+_NAMES = {
+    "ar": "Arabic",
+    "bg": "Bulgarian",
+    "cs": "Czech",
+    "de": "German",
+    "el": "Greek",
+    "en": "English",
+    "es": "Spanish",
+    "fr": "French",
+    "hi": "Hindi",
+    "it": "Italian",
+    "nl": "Dutch",
+    "pl": "Polish",
+    "pt": "Portuguese",
+    "ro": "Romanian",
+    "ru": "Russian",
+    "sw": "Swahili",
+    "th": "Thai",
+    "tr": "Turkish",
+    "ur": "Urdu",
+    "vi": "Vietnamese",
+    "zh": "Chinese",
+}
+Row = Sequence[str]
+
+
+def table(head: Row, rows: Sequence[Row]) -> str:
+    """A Markdown table; a bar inside a cell does not end it."""
+    lines = [head, ["---"] * len(head), *rows]
+    cells = [[cell.replace("|", r"\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def language_name(language: str) -> str:
+    """`German` for `de`; the code itself where no name is known here."""
+    return _NAMES.get(language, f"`{language}`")
+
+
+def listed(words: Sequence[str]) -> str:
+    """`A`, `A and B`, `A, B and C`."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def data_table(data: Mapping[str, Any]) -> str:
+    """Lines and tokens of each split, of texts and of pairs."""
+    rows = [
+        [split, language, f"{counts['lines']:,}", f"{counts['tokens']:,}"]
+        for part in ("splits", "parallel")
+        for split, languages in data[part].items()
+        for language, counts in _flat(languages)
+    ]
+    return table(["Split", "Language", "Lines", "Tokens"], rows)
+
+
+def _flat(languages: Mapping[str, Any], pair: str = "") -> Iterator[tuple[str, Mapping[str, int]]]:
+    for name, counts in languages.items():
+        if "lines" in counts:
+            yield f"{name} of {pair}" if pair else name, counts
+        else:
+            yield from _flat(counts, name)
+
+
+def result_table(trained: TrainedModel, summary: Mapping[str, Any]) -> str:
+    """Every row that the run has scored; empty where it has scored none."""
+    rows = []
+    limit = summary.get("limit", {})
+    for split in SPLITS:
+        for objective, language, row in scores(summary.get(split, {}), first_objective(trained)):
+            known = split == "valid" and objective == "clm" and language in limit
+            rows.append(
+                [
+                    objective,
+                    language,
+                    split,
+                    f"{row['perplexity']:.3f}",
+                    f"{limit[language]['perplexity']:.3f}" if known else "",
+                    f"{row['accuracy']:.1%}",
+                    f"{row['bits_per_byte']:.4f}" if "bits_per_byte" in row else "",
+                    f"{row['tokens']:,}",
+                ]
+            )
+    head = ["Objective", "Language", "Split", "Perplexity", "Limit", "Accuracy", "Bits per byte"]
+    return _without_empty_columns([*head, "Tokens scored"], rows) if rows else ""
+
+
+def _without_empty_columns(head: Row, rows: Sequence[Row]) -> str:
+    kept = [column for column in range(len(head)) if any(row[column] for row in rows)]
+    return table([head[column] for column in kept], [[row[c] for c in kept] for row in rows])
+
+
+def suite_tables(content: Mapping[str, Any]) -> str:
+    """The tests of one suite of xlm-evaluate, each with its method and its table."""
+    parts = []
+    for test in content["tests"]:
+        chance = test.get("chance")
+        told = "" if chance is None else f" Chance is {chance:.3g}."
+        parts.append(f"\n**{test['title']}.** {test['method']}{told}\n\n{_suite_table(test)}")
+    limits = [f"- {limit}" for limit in content.get("limits", [])]
+    if limits:
+        parts.append("\nThe limits of these figures:\n\n" + "\n".join(limits))
+    return "\n".join(parts)
+
+
+def _suite_table(test: Mapping[str, Any]) -> str:
+    """The rows of one test as they are, intervals in brackets."""
+    rows = [
+        [
+            _cell(row.get("series")),
+            _cell(row.get("group")),
+            _cell(row.get("x")),
+            _cell(row.get("value")),
+            f"[{_cell(row['low'])}, {_cell(row['high'])}]" if row.get("low") is not None else "",
+            _cell(row.get("count")),
+        ]
+        for row in test["rows"]
+    ]
+    unit = f" ({test['unit']})" if test.get("unit") else ""
+    head = ["Series", "Group", "x", f"{test['metric']}{unit}", "95 % interval", "Count"]
+    return _without_empty_columns(head, rows)
+
+
+def _cell(value: Any) -> str:
+    if value is None or value != value:  # not a number
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
+    return str(value)
+
+
+def training_table(trained: TrainedModel, record: Mapping[str, Any]) -> str:
+    """What decided the weights, and how fast it went; only what was recorded, maybe nothing."""
+    summary, config = record.get("summary", {}), record.get("config", {})
+    told = source_of(trained, record) != "foreign"  # else a length is only assumed
+    rows = [["Step of these weights", _count(trained.facts.get("steps"))]]
+    rows += [
+        ["Tokens seen", _count(summary.get("tokens_seen"))],
+        ["Tokens in a sequence", _count(trained.stream_length) if told else ""],
+        *_batch_rows(summary),
+        *_optimizer_rows(config),
+        ["Precision", summary.get("precision", "")],
+        ["Processes", _count(summary.get("world_size"))],
+        ["Seed", str(summary.get("seed", ""))],
+        ["Speed", _speed(summary)],
+        ["Training time, validation left out", duration(training_seconds(summary))],
+    ]
+    known = [row for row in rows if row[1]]
+    return table(["", ""], known) if known else ""
+
+
+def _batch_rows(summary: Mapping[str, Any]) -> list[list[str]]:
+    if not summary.get("steps") or not summary.get("tokens_seen"):
+        return []
+    return [["Tokens in a step", _count(round(summary["tokens_seen"] / summary["steps"]))]]
+
+
+def _optimizer_rows(config: Mapping[str, Any]) -> list[list[str]]:
+    rows = []
+    if "optimizer" in config:
+        chosen = config["optimizer"]
+        rows.append(
+            [
+                "Optimiser",
+                f"{chosen['name']}, learning rate {chosen['lr']:g}, betas "
+                f"{listed([f'{beta:g}' for beta in chosen['betas']])}, epsilon {chosen['eps']:g}, "
+                f"weight decay {chosen['weight_decay']:g}",
+            ]
+        )
+    if "schedule" in config:
+        name, warmup = config["schedule"]["name"], config["schedule"]["warmup_steps"]
+        rows.append(["Learning rate over time", f"{name}, after {warmup:,} steps of warm-up"])
+    if config.get("trainer", {}).get("gradient_clip_val"):
+        rows.append(["Gradient clipping", f"norm {config['trainer']['gradient_clip_val']:g}"])
+    if "model" in config:
+        chosen = config["model"]
+        dropout = f"{chosen['dropout']:g}, in attention {chosen['attention_dropout']:g}"
+        rows.append(["Dropout", dropout])
+    return rows
+
+
+def training_seconds(summary: Mapping[str, Any]) -> float | None:
+    """Of all starts of the run; `summary.seconds` would be of the last one."""
+    if not summary.get("tokens_per_second"):
+        return None
+    return float(summary["tokens_seen"] / summary["tokens_per_second"])
+
+
+def duration(seconds: float | None) -> str:
+    """In the unit that a person would choose."""
+    if seconds is None:
+        return ""
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours"
+
+
+def _speed(summary: Mapping[str, Any]) -> str:
+    speed = summary.get("tokens_per_second")
+    return f"{speed:,.0f} tokens/s" if speed else ""
+
+
+def _count(number: Any) -> str:
+    return f"{number:,}" if isinstance(number, int) else ""
