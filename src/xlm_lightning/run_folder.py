@@ -62,6 +62,10 @@ class RunFolder:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         write_json(self.path / "summary.json", summary)
 
+    def write_evaluation(self, suite: str, result: Mapping[str, Any]) -> None:
+        """Keep what a suite of `xlm-evaluate` has found: `evaluations/SUITE.json`."""
+        write_json(self.path / "evaluations" / f"{suite}.json", result)
+
     def copy_text_model(self, data_folder: Path, manifest: Manifest) -> None:
         """Keep codes, vocabulary and text options: the run reads and writes text by itself."""
         for name in ("codes", "vocab"):
