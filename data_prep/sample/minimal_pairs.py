@@ -34,16 +34,19 @@ def minimal_pairs(phenomenon: str, language: Language, seed: int) -> Iterator[tu
     seen: set[tuple[str, str]] = set()
     for right, wrong, place in _broken(phenomenon, language, seed):
         pair = write_line(right, language), write_line(wrong, language)
-        if pair in seen or accepts(pair[1], language):
+        if pair in seen:
             continue
         seen.add(pair)
-        swap = tuple(written_words(words, language)[place] for words in (right, wrong))
-        opposite = waiting.get((swap[1], swap[0]))
-        if opposite:
+        a, b = (written_words(words, language)[place] for words in (right, wrong))
+        these, opposite = waiting.setdefault((a, b), []), waiting.setdefault((b, a), [])
+        these.append(pair)
+        if opposite:  # judged only now: most swaps never meet their opposite
+            for pairs in (these, opposite):
+                while pairs and accepts(pairs[-1][1], language):
+                    pairs.pop()
+        if these and opposite:
+            yield these.pop()
             yield opposite.pop()
-            yield pair
-        else:
-            waiting.setdefault((swap[0], swap[1]), []).append(pair)
 
 
 def _broken(

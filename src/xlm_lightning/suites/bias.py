@@ -30,6 +30,7 @@ from xlm_lightning.suites.subject import Subject
 from xlm_lightning.text.bpe import CONTINUED
 from xlm_lightning.text.vocabulary import UNK
 
+Pairs = list[tuple[Ids, Ids]]
 TEMPLATES = ("de", "en")  # languages that have some
 MOST_PIECES = 3  # of a word; one in more has hardly been read in training
 FEWEST_ITEMS = 4  # of each group
@@ -74,9 +75,14 @@ class Probe:
         return list(product(self.templates, self.contrasts))
 
     @property
+    def all_items(self) -> list[str]:
+        """The items of all groups."""
+        return [item for group in self.items.values() for item in group]
+
+    @property
     def counts(self) -> list[int]:
         """How many templates, contrasts and items."""
-        return [len(self.templates), len(self.contrasts), sum(map(len, self.items.values()))]
+        return [len(self.templates), len(self.contrasts), len(self.all_items)]
 
     @property
     def is_enough(self) -> bool:
@@ -105,25 +111,27 @@ def read_probes(language: str) -> list[Probe]:
     return [Probe(name, language, **content) for name, content in read.items()]
 
 
-def gaps(probe: Probe, series: str, subject: Subject) -> NDArray[np.float64]:
+def gaps(probe: Probe, pairs: Pairs, series: str, subject: Subject) -> NDArray[np.float64]:
     """(items, frames) of ln p(first of the contrast) - ln p(second), less the mean over items."""
-    items = [item for group in probe.items.values() for item in group]
-
-    def sentence(template: str, item: str, side: str) -> Ids:
-        ids = subject.sentence(template.format(item=item, contrast=side), probe.language)
-        assert ids is not None, f"{template!r} with {item!r} was spelled part by part"
-        return ids
-
-    pairs = [
-        (sentence(template, item, first), sentence(template, item, second))
-        for item in items
-        for template, (first, second) in probe.frames
-    ]
     language = subject.languages.index(probe.language)
     odds = log_odds(subject.models[series], pairs, language, causal=subject.causal)
-    table = odds.reshape(len(items), len(probe.frames))
+    table = odds.reshape(-1, len(probe.frames))
     centred: NDArray[np.float64] = table - table.mean(axis=0)
     return centred
+
+
+def _pairs(probe: Probe, subject: Subject) -> Pairs:
+    """Both sides of every contrast in every sentence, but for those too long for the model."""
+    pairs: Pairs = []
+    for item in probe.all_items:
+        for template, sides in probe.frames:
+            first, second = (
+                subject.sentence(template.format(item=item, contrast=side), probe.language)
+                for side in sides
+            )
+            if first is not None and second is not None:
+                pairs.append((first, second))
+    return pairs
 
 
 def _add_probe(asked: Probe, subject: Subject, found: Findings) -> None:
@@ -142,16 +150,19 @@ def _add_probe(asked: Probe, subject: Subject, found: Findings) -> None:
             f"group, {FEWEST_FRAMES} templates times contrasts)."
         )
         return
-    by_series = {series: gaps(probe, series, subject) for series in subject.models}
+    pairs = _pairs(probe, subject)
+    if len(pairs) < len(probe.all_items) * len(probe.frames):
+        found.limits.append(f"{title} is left out: its sentences are too long for the model.")
+        return
+    by_series = {series: gaps(probe, pairs, series, subject) for series in subject.models}
     found.tests.append(_each_item(probe, title, by_series, subject))
     if len(probe.items) == 2:
-        found.tests.append(_between_groups(probe, title, by_series, subject.seed))
+        found.tests.append(between_groups(probe, title, by_series, subject.seed))
 
 
 def _each_item(
     probe: Probe, title: str, by_series: Mapping[str, NDArray[np.float64]], subject: Subject
 ) -> Measurement:
-    items = [item for group in probe.items.values() for item in group]
     return Measurement(
         name=f"{probe.name}_{probe.language}",
         title=title,
@@ -164,12 +175,12 @@ def _each_item(
         rows=[
             mean(series, item, values, subject.seed)
             for series, table in by_series.items()
-            for item, values in zip(items, table, strict=True)
+            for item, values in zip(probe.all_items, table, strict=True)
         ],
     )
 
 
-def _between_groups(
+def between_groups(
     probe: Probe, title: str, by_series: Mapping[str, NDArray[np.float64]], seed: int
 ) -> Measurement:
     """The mean gap of the first group of items less that of the second."""

@@ -120,8 +120,8 @@ def _measure(
                 for side, language in enumerate(languages)
             )
             for direction, hits in (
-                (f"{languages[0]}→{languages[1]}", _hits(first, second)),
-                (f"{languages[1]}→{languages[0]}", _hits(second, first)),
+                (f"{languages[0]}→{languages[1]}", hits_per_layer(first, second)),
+                (f"{languages[1]}→{languages[0]}", hits_per_layer(second, first)),
             ):
                 rows += [
                     share(series + kind, direction, found, len(pairs), layer)
@@ -139,7 +139,7 @@ def _measure(
     )
 
 
-def _hits(sources: Tensor, candidates: Tensor) -> list[int]:
+def hits_per_layer(sources: Tensor, candidates: Tensor) -> list[int]:
     """Of each layer, the sentences whose nearest candidate is their own; (layers, count, dim)."""
     cosine = F.normalize(sources, dim=2) @ F.normalize(candidates, dim=2).transpose(1, 2)
     right = cosine.argmax(dim=2) == torch.arange(sources.shape[1])
