@@ -5,6 +5,7 @@ left to the grammar (`accepts`): a form that happens to be right there, too, mak
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from random import Random
@@ -20,16 +21,20 @@ from data_prep.sample.sentences import BE, sample_grammar
 
 Words = Sequence[str]
 Forms = Mapping[str, frozenset[str]]  # word -> forms that stand for another agreement
+MOST_OF_A_SWAP = 20  # pairs of the same two forms: `alte` and `alten` alone would be most of all
+_DOCUMENTS = 3_000  # drawn at most
 _ADJECTIVE_ENDINGS = ("e", "en", "er", "es")
 _TENSES = ("present", "past", "perfect", "can", "must", "will")
 
 
 def minimal_pairs(phenomenon: str, language: Language, seed: int) -> Iterator[tuple[str, str]]:
-    """Endlessly (right, wrong) sentences that show a phenomenon of `PHENOMENA[language]`.
+    """Some hundred (right, wrong) sentences that show a phenomenon of `PHENOMENA[language]`.
 
     They come in twos: one where form a is right and b is wrong, and one the other way about. So who
-    only knows which form is the more common one is right in half of them. No pair comes twice.
+    only knows which form is the more common one is right in half of them. No pair comes twice, and
+    no two forms more than `MOST_OF_A_SWAP` times.
     """
+    given: Counter[frozenset[str]] = Counter()
     waiting: dict[tuple[str, str], list[tuple[str, str]]] = {}
     seen: set[tuple[str, str]] = set()
     for right, wrong, place in _broken(phenomenon, language, seed):
@@ -38,6 +43,8 @@ def minimal_pairs(phenomenon: str, language: Language, seed: int) -> Iterator[tu
             continue
         seen.add(pair)
         a, b = (written_words(words, language)[place] for words in (right, wrong))
+        if given[frozenset((a, b))] == MOST_OF_A_SWAP:
+            continue
         these, opposite = waiting.setdefault((a, b), []), waiting.setdefault((b, a), [])
         these.append(pair)
         if opposite:  # judged only now: most swaps never meet their opposite
@@ -45,6 +52,7 @@ def minimal_pairs(phenomenon: str, language: Language, seed: int) -> Iterator[tu
                 while pairs and accepts(pairs[-1][1], language):
                     pairs.pop()
         if these and opposite:
+            given[frozenset((a, b))] += 2
             yield these.pop()
             yield opposite.pop()
 
@@ -59,7 +67,7 @@ def _broken(
     writer = Writer(sample_grammar(), language)
     digest = hashlib.sha256("/".join((str(seed), *names, "choice")).encode()).digest()
     bits = Random(int.from_bytes(digest, "big")).getrandbits
-    while True:
+    for _ in range(_DOCUMENTS):
         for words in writer.sentences(sampler.document()):
             choices = [(p, form) for p in range(len(words)) for form in sorted(forms_at(words, p))]
             if choices:

@@ -7,7 +7,7 @@ import pytest
 
 from data_prep.sample import accepts
 from data_prep.sample.dictionary import proper_names, word_pairs
-from data_prep.sample.minimal_pairs import PHENOMENA, minimal_pairs
+from data_prep.sample.minimal_pairs import MOST_OF_A_SWAP, PHENOMENA, minimal_pairs
 
 
 def test_the_dictionary_holds_translations_in_every_form():
@@ -18,6 +18,18 @@ def test_the_dictionary_holds_translations_in_every_form():
     assert all(word.isalpha() for pair in pairs for word in pair)
     assert pairs == sorted(set(pairs))
     assert {"Annas", "York", "München", "Munich"} <= proper_names()
+
+
+def differing(right, wrong):
+    """The two forms."""
+    words = [sentence.replace('"', "").split() for sentence in (right, wrong)]
+    changed = [
+        (one.strip(",.?"), other.strip(",.?"))
+        for one, other in zip(*words, strict=True)
+        if one != other
+    ]
+    (forms,) = [pair for pair in changed if {*pair} != {"a", "an"}]
+    return forms
 
 
 @pytest.mark.parametrize(
@@ -32,15 +44,14 @@ def test_one_word_makes_the_difference_and_either_form_is_right_as_often(languag
     for right, wrong in pairs:
         assert accepts(right, language)
         assert not accepts(wrong, language)
-        words = [sentence.replace('"', "").split() for sentence in (right, wrong)]
-        differing = [
-            (one.strip(",.?"), other.strip(",.?"))
-            for one, other in zip(*words, strict=True)
-            if one != other
-        ]
-        ((one, other),) = [pair for pair in differing if {*pair} != {"a", "an"}]
-        swaps[one, other] += 1
+        swaps[differing(right, wrong)] += 1
     assert all(swaps[other, one] == count for (one, other), count in swaps.items())
+
+
+def test_common_words_are_not_most_of_all_pairs():
+    pairs = islice(minimal_pairs("adjective ending", "de", 0), 60)
+    swaps = Counter(frozenset(differing(*pair)) for pair in pairs)
+    assert swaps[frozenset(("alte", "alten"))] == MOST_OF_A_SWAP == max(swaps.values())
 
 
 def test_other_seeds_give_other_pairs():

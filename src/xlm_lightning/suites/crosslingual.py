@@ -51,7 +51,8 @@ def crosslingual(subject: Subject, material: Material, sentences: int) -> Findin
         found.limits.append(
             "Agreement is left out: its pairs are made by the grammar of the sample corpus."
         )
-    found.limits += _LIMITS
+    if found.tests:
+        found.limits += _LIMITS
     return found
 
 

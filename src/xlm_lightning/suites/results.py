@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -59,12 +60,22 @@ class Findings:
         return {"tests": tests, "limits": self.limits}
 
 
-def share(series: str, group: str, hits: int, count: int, x: int | None = None) -> Row:
-    """Row of a share, with Wilson's interval: right also near 0 and 1, and for small counts."""
-    value = hits / count
-    centre = value + Z**2 / (2 * count)
-    half = Z * np.sqrt(value * (1 - value) / count + Z**2 / (4 * count**2))
-    low, high = (float((centre + sign * half) / (1 + Z**2 / count)) for sign in (-1, 1))
+def share(
+    series: str,
+    group: str,
+    hits: int,
+    count: int,
+    x: int | None = None,
+    independent: int | None = None,
+) -> Row:
+    """Row of a share, with Wilson's interval: right also near 0 and 1, and for small counts.
+
+    `independent`: how many of the items are, where that is not all of them.
+    """
+    value, n = hits / count, independent or count
+    centre = value + Z**2 / (2 * n)
+    half = Z * math.sqrt(value * (1 - value) / n + Z**2 / (4 * n**2))
+    low, high = ((centre + sign * half) / (1 + Z**2 / n) for sign in (-1, 1))
     return Row(series, group, x, value, max(low, 0.0), min(high, 1.0), count)
 
 
@@ -91,13 +102,15 @@ def table(findings: Findings) -> Iterator[str]:
     """Lines for a person."""
     for test in findings.tests:
         chance = "" if test.chance is None else f"; chance {test.chance:.3f}"
-        yield f"\n{test.title} ({test.metric}, {test.unit}{chance})"
-        place = test.x_name or ""
-        yield f"  {'':28} {'':44} {place:>5} {'':>8}  {'95 % interval':>18} {'of':>6}"
+        yield f"\n{test.title} ({test.metric}{chance})"
+        groups, series = (
+            max(len(getattr(row, column)) for row in test.rows) for column in ("group", "series")
+        )
+        named = f"  {'':{groups}}  {'':{series}} {test.x_name or '':>5}"
+        yield f"{named} {'value':>8}  {'95 % interval':>18} {'of':>5}"
         for row in test.rows:
             x = "" if row.x is None else str(row.x)
-            span = f"{row.low:8.3f} ..{row.high:8.3f}"
-            named = f"  {row.group:28} {row.series:44} {x:>5}"
-            yield f"{named} {row.value:8.3f}  {span:>18} {row.count:6}"
+            named = f"  {row.group:{groups}}  {row.series:{series}} {x:>5}"
+            yield f"{named} {row.value:8.3f}  {row.low:8.3f} ..{row.high:7.3f} {row.count:5}"
     for limit in findings.limits:
         yield f"\n* {limit}"
