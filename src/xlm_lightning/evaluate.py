@@ -92,11 +92,8 @@ def _evaluate_split(
         sums[batch[row]] += score(trained.model, _to(batch, device))
     bytes_per_token = manifest.bytes_per_token(config.split) if trained.causal else None
     result: dict[str, Any] = summarise(sums.cpu(), names, bytes_per_token)
-    described = {
-        "checkpoint": str(trained.path),
-        "split": config.split,
-        "data_dir": prepared.data_dir,
-    }
+    where = {"split": config.split, "data_dir": prepared.data_dir}
+    described = {"checkpoint": str(trained.path), **where}
     limit = manifest.limit.get(config.split) if trained.causal else None
     return described | result | ({"limit": limit} if limit else {})
 
@@ -213,7 +210,10 @@ def _evaluate_suite(config: schema.Evaluate, trained: TrainedModel) -> dict[str,
     print("\n".join(table(found)), file=sys.stderr)
     run = RunFolder(trained.path.parent.parent)
     if trained.path.parent == run.checkpoints and run.config() is not None:
-        run.write_evaluation(config.suite, result)
+        try:
+            run.write_evaluation(config.suite, result)
+        except OSError as error:  # somebody else's run
+            print(f"not kept in {run.path}: {error.strerror}", file=sys.stderr)
     return result
 
 

@@ -8,7 +8,7 @@ each template and contrast the mean over all items is taken off.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from itertools import product
 from typing import Any
@@ -59,14 +59,11 @@ class Probe:
         def known(text: str) -> bool:
             return _is_spelled(text, self.language, subject)
 
-        return Probe(
-            self.name,
-            self.language,
-            self.title,
-            self.asks,
-            [t for t in self.templates if known(t.format(item="", contrast=""))],
-            [sides for sides in self.contrasts if all(map(known, sides))],
-            {group: [*filter(known, items)] for group, items in self.items.items()},
+        return replace(
+            self,
+            templates=[t for t in self.templates if known(t.format(item="", contrast=""))],
+            contrasts=[sides for sides in self.contrasts if all(map(known, sides))],
+            items={group: [*filter(known, items)] for group, items in self.items.items()},
         )
 
     @property

@@ -29,7 +29,7 @@ class Subject:
     def of(cls, trained: TrainedModel, seed: int) -> Subject:
         """Draw the control by `seed`, as the original draws its weights."""
         text = trained.load_text_model()
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             control = XLM(**trained.model.arguments).eval()
         control.to(trained.model.tokens.weight.device)
