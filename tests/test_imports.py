@@ -52,6 +52,7 @@ ALLOWED: dict[str, set[str]] = {
     "generation": {"model"},
     "objectives": {"cross_entropy", "model", "streaming"},
     "perplexity": {"model", "objectives"},
+    "sentence_scores": {"cross_entropy", "model", "objectives", "perplexity", "streaming", "text"},
     "tensor_names": ERRORS | {"model"},
     "trained": ERRORS | {"model", "text"},
     "original": ERRORS | {"model", "text", "tensor_names", "trained"},
@@ -92,7 +93,11 @@ ALLOWED: dict[str, set[str]] = {
     "train": RUN
     | {"assembly", "callbacks", "closing", "launch", "loggers", "machine", "report"}
     | {"sharding", "slurm"},
-    "evaluate": TRAINED | {"cross_entropy", "manifest", "objectives", "perplexity", "streaming"},
+    "suites": ERRORS
+    | {"data_prep", "model", "sentence_scores", "streaming", "suites"}
+    | {"text", "trained", ""},
+    "evaluate": TRAINED
+    | {"manifest", "perplexity", "run_folder", "sentence_scores", "streaming", "suites"},
     "generate": TRAINED | {"generation"},
     "export": TRAINED | {"atomic", "huggingface", "model_card"},
     "prepare": {"data_prep", "schema", "text"},

@@ -87,6 +87,9 @@ def test_a_sweep_gives_each_job_its_folder(tiny: tuple[str, ...], tmp_path: Path
     assert [(row["seed"], row["status"]) for row in rows] == [("3", "finished"), ("4", "finished")]
     figures = [result["valid"]["mean"]["perplexity"] for result in results]
     assert [float(row["perplexity"]) for row in rows] == figures
+    for row, result in zip(rows, results, strict=True):
+        each = [f"{name}={result['valid'][name]['perplexity']:.3f}" for name in ("de", "en")]
+        assert row["by_language"] == " ".join(each)
     best = figures.index(min(figures))
     assert (swept["jobs"], swept["failed"], swept["best"]["job"]) == (2, 0, best)
     assert Path(swept["best"]["run_dir"]).name == str(best)

@@ -27,7 +27,7 @@ _OWN = {
     "i": ("mein", "my"),
     "w": ("unser", "our"),
 }
-_NUMERALS = {
+NUMERALS = {
     2: ("zwei", "two"),
     3: ("drei", "three"),
     4: ("vier", "four"),
@@ -60,7 +60,7 @@ def add_words(build: GrammarBuilder) -> None:
         rank = ranks[name.kind] = ranks.get(name.kind, -1) + 1
         forms = {"": name.german, "gen": name.german + "s"}
         build.rule(f"Name.{name.kind}", zipf(rank), de=forms, en=name.english)
-    for rank, (number_de, number_en) in enumerate(_NUMERALS.values()):
+    for rank, (number_de, number_en) in enumerate(NUMERALS.values()):
         build.rule("Numeral", zipf(rank), de=number_de, en=number_en)
 
 

@@ -7,7 +7,6 @@ compared with integer tables. The probability of a document is summed over its h
 import hashlib
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
@@ -91,21 +90,21 @@ class Writer:
 
     def lines(self, meaning: Meaning) -> list[str]:
         """The sentences of a document, without the blank line that ends it."""
-        lines = []
+        return [write_line(words, self._language) for words in self.sentences(meaning)]
+
+    def sentences(self, meaning: Meaning) -> list[list[str]]:
+        """The words of each sentence of a document, as the grammar has them."""
+        sentences: list[list[str]] = []
         for unit in meaning.units:
             words: list[str] = []
             self._realise(unit, "", words)
-            lines.extend(self._sentences(words))
-        return lines
-
-    def _sentences(self, words: Sequence[str]) -> list[str]:
-        sentences: list[list[str]] = [[]]
-        for word in words:
-            if word == NEWLINE:
-                sentences.append([])
-            else:
-                sentences[-1].append(word)
-        return [write_line(sentence, self._language) for sentence in sentences]
+            sentences.append([])
+            for word in words:
+                if word == NEWLINE:
+                    sentences.append([])
+                else:
+                    sentences[-1].append(word)
+        return sentences
 
     def _realise(self, node: Node, form: str, words: list[str]) -> None:
         forms = self._yields[node.production]

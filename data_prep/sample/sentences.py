@@ -34,8 +34,8 @@ bis = until
 """
 _PREDICATES = ("is", "was")
 _DEGREES = (("", "", 40), ("sehr", "very", 25), ("zu", "too", 12), ("nicht", "not", 15))
-_BE = {("is", "sg"): ("ist", "is"), ("is", "pl"): ("sind", "are"), ("was", "sg"): ("war", "was")}
-_BE[("was", "pl")] = ("waren", "were")
+BE = {("is", "sg"): ("ist", "is"), ("is", "pl"): ("sind", "are"), ("was", "sg"): ("war", "was")}
+BE[("was", "pl")] = ("waren", "were")
 _BUILT = "gebaut=built renoviert=renovated eröffnet=opened geschlossen=closed verkauft=sold"
 
 
@@ -83,7 +83,7 @@ def _add_descriptions(build: GrammarBuilder) -> None:
         for number, share in (("sg", 3), ("pl", 1)):
             children = f"Phrase.{kind}.{number} Adjective.{kind}"
             for tense in _PREDICATES:
-                be_de, be_en = _BE[tense, number]
+                be_de, be_en = BE[tense, number]
                 for degree_de, degree_en, weight in _DEGREES:
                     build.rule(
                         "Description",
@@ -113,7 +113,7 @@ def _add_prices_and_places(build: GrammarBuilder) -> None:
             build.rule("Description", 120, children, de=de, en=en)
     for kind in (*GOODS, "person"):
         for number in ("sg", "pl"):
-            be = _BE["is", number][1]
+            be = BE["is", number][1]
             children = f"Indefinite.{kind}.{number} Place"
             de, en = "$1 gibt es $0.acc .", f"there {be} $0 $1 ."
             build.rule("Description", 100, children, de=de, en=en)

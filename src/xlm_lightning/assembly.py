@@ -69,6 +69,7 @@ def build_data(config: schema.Train, world: World) -> StreamingDataModule:
         batch_size=data.batch_size,
         stream_length=data.stream_length,
         alpha=data.alpha,
+        shares=data.shares,
         workers=data.workers,
         seed=config.seed,
         slots_per_step=world.slots_per_step,
@@ -188,7 +189,7 @@ def _samples(
         return None
     if CLM in data.turns.objectives:
         return Samples(run.samples, OwnText(pipelines, seed=config.seed, **asdict(options)))
-    return Samples(run.samples, FilledGaps(pipelines, data.evaluation_shards("valid")))
+    return Samples(run.samples, FilledGaps(pipelines, data.shards("valid")))
 
 
 def _energy(config: schema.Train, figures: TrainingFigures) -> Energy | None:

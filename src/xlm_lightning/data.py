@@ -28,6 +28,7 @@ from xlm_lightning.streaming.pair_evaluation import PairEvaluationBatches
 from xlm_lightning.streaming.pairs import PairShards
 from xlm_lightning.streaming.plan import PLAN_VERSION, Plan
 from xlm_lightning.streaming.shards import TokenShards
+from xlm_lightning.streaming.shares import Shares
 from xlm_lightning.streaming.splits import ScoredSplit, evaluation_batches
 from xlm_lightning.streaming.turns import TLM, Curve, Turns
 
@@ -44,6 +45,7 @@ class StreamingDataModule(pl.LightningDataModule):
         batch_size: int,
         stream_length: int,
         alpha: float,
+        shares: Mapping[str, float],
         workers: int,
         seed: int,
         slots_per_step: int,
@@ -59,7 +61,7 @@ class StreamingDataModule(pl.LightningDataModule):
     ) -> None:
         """Read and check the manifest of `folder`; `UserError` when it is not whole.
 
-        `mirror`: brings the files of a folder that mirrors an object store.
+        `mirror`: brings the files of a folder that mirrors an object store. `shares`: see `Shares`.
         `slots_per_step` (ranks x accumulation) must stay the same when a run is resumed on another
         number of ranks. `objectives`: the weight of each one's loss, step by step. `pair_tokens`:
         of a micro-batch of parallel text, whose sentences have at most `pair_max_length` tokens, or
@@ -75,6 +77,7 @@ class StreamingDataModule(pl.LightningDataModule):
         self.batch_size = batch_size
         self.stream_length = stream_length
         self.alpha = alpha
+        self.shares = Shares(shares, self.manifest.languages)
         self.workers = workers
         self.seed = seed
         self.slots_per_step = slots_per_step
@@ -94,7 +97,7 @@ class StreamingDataModule(pl.LightningDataModule):
     @cached_property
     def train_shards(self) -> TokenShards:
         """The train split."""
-        return TokenShards(self.folder, "train", self.stream_length, self.manifest, self.mirror)
+        return self.shards("train")
 
     @cached_property
     def plan(self) -> Plan:
@@ -127,9 +130,10 @@ class StreamingDataModule(pl.LightningDataModule):
         others = [c for c in _callbacks(trainer) if not isinstance(c, _SlotCounter)]
         _callbacks(trainer)[:] = [_SlotCounter(self), *others]
 
-    def evaluation_shards(self, split: str) -> TokenShards:
-        """The valid or test split."""
-        return TokenShards(self.folder, split, self.stream_length, self.manifest, self.mirror)
+    def shards(self, split: str) -> TokenShards:
+        """The text of a split, of the languages that are trained on."""
+        length, manifest = self.stream_length, self.manifest
+        return TokenShards(self.folder, split, length, manifest, self.mirror, self.shares)
 
     def pair_shards(self, split: str, max_length: int) -> PairShards:
         """The parallel text of a split, but for sentences of more than `max_length` tokens."""
@@ -139,15 +143,9 @@ class StreamingDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> TrainLoader:
         """One pass over all micro-batches of the run, so that no epoch ends in the middle."""
         trainer, steps = self._trainer, self._trainer.max_steps
+        read = (self.plan, self.train_shards, self.turns, self.masking, self.pair_slots)
         return TrainLoader(
-            SlotBatches(
-                self.plan,
-                self.train_shards,
-                self.turns,
-                self.masking,
-                self.pair_slots,
-                self.overfit_slots,
-            ),
+            SlotBatches(*read, self.overfit_slots),
             lambda: self.slot,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
@@ -221,6 +219,7 @@ class StreamingDataModule(pl.LightningDataModule):
             "stream_length": self.stream_length,
             "seed": self.seed,
             "alpha": self.alpha,
+            "shares": self.shares.partial or None,  # None: as before there were any
             "overfit_slots": self.overfit_slots,
             "objectives": self.turns.curves,
             "masking": self.masking.shares(),
@@ -232,7 +231,7 @@ class StreamingDataModule(pl.LightningDataModule):
 
     def _evaluation_loader(self, split: str, max_tokens: int | None) -> OrderedLoader:
         """Batch i goes to rank i % W; all ranks get as many, the last ones perhaps empty."""
-        shards = self.evaluation_shards(split)
+        shards = self.shards(split)
         batches = ScoredSplit(
             [
                 PairEvaluationBatches(self.pair_shards(split, self.max_positions - 2), max_tokens)

@@ -1,9 +1,11 @@
-"""`xlm-evaluate`: perplexity of a trained model on a prepared split, or on the user's own lines."""
+"""`xlm-evaluate`: perplexity of a trained model on a prepared split, or on the user's own lines; or
+what a suite of probes finds."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +15,25 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from xlm_lightning import schema
-from xlm_lightning.cross_entropy import IGNORED
 from xlm_lightning.errors import UserError
 from xlm_lightning.machine import device_and_autocast, keep_freed_memory
 from xlm_lightning.manifest import Manifest
-from xlm_lightning.model import PAD_ID
-from xlm_lightning.objectives import predictions
-from xlm_lightning.perplexity import (
-    TOKENS,
-    empty_sums,
-    score,
-    score_tokens,
-    summarise,
-    to_perplexity,
-)
+from xlm_lightning.perplexity import TOKENS, empty_sums, score, summarise, to_perplexity
 from xlm_lightning.pretrained import load_model
+from xlm_lightning.run_folder import RunFolder
+from xlm_lightning.sentence_scores import score_sequences
 from xlm_lightning.streaming.mirror import Mirror, mirror_of
 from xlm_lightning.streaming.original_evaluation import original_batches
 from xlm_lightning.streaming.pair_evaluation import PairEvaluationBatches
 from xlm_lightning.streaming.pairs import PairShards
 from xlm_lightning.streaming.shards import TokenShards
 from xlm_lightning.streaming.splits import evaluation_batches
-from xlm_lightning.streaming.turns import CLM, TLM
+from xlm_lightning.streaming.turns import TLM
+from xlm_lightning.suites.bias import bias
+from xlm_lightning.suites.crosslingual import Material, crosslingual
+from xlm_lightning.suites.results import table
+from xlm_lightning.suites.subject import Subject
+from xlm_lightning.suites.translation import read_dictionary
 from xlm_lightning.text.files import read_text_lines
 from xlm_lightning.text.vocabulary import EOS, Vocabulary
 from xlm_lightning.trained import TrainedModel
@@ -47,14 +46,24 @@ def evaluate(config: schema.Evaluate) -> dict[str, Any]:
     device, autocast = device_and_autocast(config.accelerator, config.precision)
     trained.model.to(device)
     with autocast:
+        if config.suite is not None:
+            return _evaluate_suite(config, trained)
         if config.text is None and config.text_file is None:
             return _evaluate_split(config, trained, device)
-        return _evaluate_lines(config, trained, device)
+        return _evaluate_lines(config, trained)
 
 
-def _evaluate_split(
-    config: schema.Evaluate, trained: TrainedModel, device: torch.device
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Prepared:
+    """A prepared folder, or the mirror of one, that fits the model."""
+
+    data_dir: str  # as it was named
+    folder: Path
+    manifest: Manifest
+    mirror: Mirror | None
+
+
+def _open_folder(config: schema.Evaluate, trained: TrainedModel) -> _Prepared:
     data = config.data
     data_dir = data.dir or trained.data_dir
     if data_dir is None:
@@ -63,6 +72,14 @@ def _evaluate_split(
     folder = Path(data_dir) if mirror is None else mirror.folder
     manifest = Manifest.load(folder) if mirror is None else mirror.manifest
     _check_fit(trained, manifest, folder, data_dir, config.split)
+    return _Prepared(data_dir, folder, manifest, mirror)
+
+
+def _evaluate_split(
+    config: schema.Evaluate, trained: TrainedModel, device: torch.device
+) -> dict[str, Any]:
+    prepared = _open_folder(config, trained)
+    folder, manifest, mirror = prepared.folder, prepared.manifest, prepared.mirror
     if mirror is not None:
         mirror.fetch_at_start(manifest.read_files(config.split, parallel=trained.objective == TLM))
     batches = _batches(config, trained, folder, manifest, mirror)
@@ -75,7 +92,8 @@ def _evaluate_split(
         sums[batch[row]] += score(trained.model, _to(batch, device))
     bytes_per_token = manifest.bytes_per_token(config.split) if trained.causal else None
     result: dict[str, Any] = summarise(sums.cpu(), names, bytes_per_token)
-    described = {"checkpoint": str(trained.path), "split": config.split, "data_dir": data_dir}
+    where = {"split": config.split, "data_dir": prepared.data_dir}
+    described = {"checkpoint": str(trained.path), **where}
     limit = manifest.limit.get(config.split) if trained.causal else None
     return described | result | ({"limit": limit} if limit else {})
 
@@ -138,9 +156,7 @@ def _check_fit(
         raise UserError(f"data.dir={data_dir} has no split {split}; it has {list(manifest.splits)}")
 
 
-def _evaluate_lines(
-    config: schema.Evaluate, trained: TrainedModel, device: torch.device
-) -> dict[str, Any]:
+def _evaluate_lines(config: schema.Evaluate, trained: TrainedModel) -> dict[str, Any]:
     """Each line is a text of its own, from `</s>` to `</s>`."""
     trained.require_causal()
     language = trained.language_id(config.language)
@@ -161,7 +177,7 @@ def _evaluate_lines(
     scores: list[dict[str, Any]] = []
     for start in range(0, len(lines), config.batch_size):
         part = slice(start, start + config.batch_size)
-        nll, hits = _score_sequences(trained, sequences[part], language, device)
+        nll, hits = score_sequences(trained.model, sequences[part], language)
         for line, sequence, nats in zip(lines[part], sequences[part], nll, strict=True):
             count = len(sequence) - 1
             perplexity = to_perplexity(nats / count)
@@ -176,26 +192,56 @@ def _evaluate_lines(
     return {"checkpoint": str(trained.path), **figures, "lines": scores}
 
 
-def _score_sequences(
-    trained: TrainedModel, sequences: Sequence[Sequence[int]], language: int, device: torch.device
-) -> tuple[list[float], int]:
-    """-ln p in nats of each sequence after its first token, and all tokens that were guessed.
-
-    Shorter sequences are padded behind, where a causal model does not look.
-    """
-    longest = max(len(sequence) for sequence in sequences) - 1
-    tokens = torch.full((len(sequences), longest), PAD_ID)
-    targets = torch.full((len(sequences), longest), IGNORED)
-    for row, sequence in enumerate(sequences):
-        tokens[row, : len(sequence) - 1] = torch.tensor(sequence[:-1])
-        targets[row, : len(sequence) - 1] = torch.tensor(sequence[1:])
-    batch = {
-        "tokens": tokens.to(device),
-        "targets": targets.to(device),
-        "language": language,
-        "objective": CLM,
+def _evaluate_suite(config: schema.Evaluate, trained: TrainedModel) -> dict[str, Any]:
+    """Put a suite of probes to a model; a run folder keeps what is found, for its report."""
+    assert config.suite is not None
+    subject = Subject.of(trained, config.seed)
+    if config.suite == "bias":
+        found = bias(subject)
+    else:
+        found = crosslingual(subject, _material(config, trained), config.sentences)
+    result = {
+        "suite": config.suite,
+        "seed": config.seed,
+        "checkpoint": str(trained.path),
+        "languages": trained.languages,
+        **found.to_json(),
     }
-    nll, hits = score_tokens(trained.model, *predictions(trained.model, batch))
-    per_row = torch.zeros(targets.shape, dtype=nll.dtype, device=device)
-    per_row[batch["targets"] != IGNORED] = nll
-    return per_row.sum(1).tolist(), int(hits.sum())
+    print("\n".join(table(found)), file=sys.stderr)
+    run = RunFolder(trained.path.parent.parent)
+    if trained.path.parent == run.checkpoints and run.config() is not None:
+        try:
+            run.write_evaluation(config.suite, result)
+        except OSError as error:  # somebody else's run
+            print(f"not kept in {run.path}: {error.strerror}", file=sys.stderr)
+    return result
+
+
+def _material(config: schema.Evaluate, trained: TrainedModel) -> Material:
+    """What there is to ask with; a folder that the user has not named may be missing."""
+    dictionary = None
+    if config.dictionary is not None:
+        if len(trained.languages) != 2:
+            raise UserError(
+                f"dictionary={config.dictionary}: has words of two languages, the model has "
+                f"{', '.join(trained.languages)}"
+            )
+        dictionary = read_dictionary(Path(config.dictionary))
+    try:
+        prepared = _open_folder(config, trained)
+    except UserError as error:
+        if config.data.dir is not None:
+            raise
+        return Material(dictionary, parallel=None, missing=str(error), sample=False)
+    manifest, mirror = prepared.manifest, prepared.mirror
+    sample = manifest.corpus.get("name") == "sample"
+    if not manifest.parallel.get(config.split):
+        missing = f"{prepared.data_dir} has no parallel text for split={config.split}"
+        return Material(dictionary, parallel=None, missing=missing, sample=sample)
+    if mirror is not None:
+        mirror.fetch_at_start(manifest.read_files(config.split, parallel=True))
+    longest = trained.model.max_positions
+    parallel = PairShards(
+        prepared.folder, config.split, manifest, mirror, max_tokens=longest, max_length=longest
+    )
+    return Material(dictionary, parallel, missing="", sample=sample)

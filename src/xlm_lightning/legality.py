@@ -289,6 +289,10 @@ def _level(schema: type, prefix: str) -> Iterator[Field]:
 
 
 def _apply(rule: Rule, key: str, value: Any) -> None:
+    if isinstance(value, dict):
+        for name, one in value.items():
+            _apply(rule, f"{key}.{name}", one)
+        return
     values = value if isinstance(value, list) else [value]
     for one in values:
         if complaint := rule.broken(one):

@@ -70,6 +70,10 @@ class RunFolder:
         """Write the places of frequent words, see `word_map`."""
         write_json(self.path / "words.json", words)
 
+    def write_evaluation(self, suite: str, result: Mapping[str, Any]) -> None:
+        """Keep what a suite of `xlm-evaluate` has found: `evaluations/SUITE.json`."""
+        write_json(self.path / "evaluations" / f"{suite}.json", result)
+
     def copy_text_model(self, data_folder: Path, manifest: Manifest) -> None:
         """Keep codes, vocabulary and text options: the run reads and writes text by itself."""
         for name in ("codes", "vocab"):

@@ -182,6 +182,20 @@ def test_the_end_of_a_long_run_on_64_gpus() -> None:
             assert len(set(one)) == total
 
 
-def test_a_language_without_blocks_is_refused() -> None:
-    with pytest.raises(UserError, match="'de' has no block"):
-        Plan(0, 1, {"de": [0], "en": [3]}, 0.7)
+@pytest.mark.parametrize("alpha", [0.0, 0.7])
+@pytest.mark.parametrize("left_out", ["de", "en", "fr"])
+def test_a_language_without_blocks_keeps_its_number_and_is_never_drawn(
+    left_out: str, alpha: float
+) -> None:
+    blocks = {language: [5, 4] for language in ("de", "en", "fr")} | {left_out: []}
+    plan = Plan(0, 2, blocks, alpha)
+    assert plan.probabilities[left_out] == 0
+    languages = {plan.slot(number).language for number in range(200)}
+    assert languages == {0, 1, 2} - {["de", "en", "fr"].index(left_out)}
+    assert plan.counts(100_000)[left_out] == 0
+    assert set(plan.windows(7)) == {"de", "en", "fr"} - {left_out}
+
+
+def test_a_plan_without_any_block_is_refused() -> None:
+    with pytest.raises(UserError, match="no language has a block"):
+        Plan(0, 1, {"de": [0], "en": []}, 0.7)

@@ -142,6 +142,10 @@ def test_loaders_leave_the_global_random_state_alone(small_folder: Path, tmp_pat
             "overfit_slots is 1, the checkpoint has None; set data.overfit_slots=null",
         ),
         ({"alpha": 0.5}, "alpha is 0.5, the checkpoint has 0.7; set data.alpha=0.7"),
+        (
+            {"shares": {"de": 0.5, "en": 1.0}},
+            "shares is {'de': 0.5}, the checkpoint has None; give data.shares the same values",
+        ),
     ],
 )
 def test_other_data_is_refused(
@@ -151,6 +155,15 @@ def test_other_data_is_refused(
     train(run)
     with pytest.raises(UserError, match=words):
         _resume(run, data_module(run, **change))
+
+
+def test_a_share_of_the_text_is_not_forgotten(small_folder: Path, tmp_path: Path) -> None:
+    run = Run(small_folder, tmp_path, 2)
+    make_trainer(run).fit(ToyModel(run), datamodule=data_module(run, shares={"de": 0}))
+    assert {row["language"] for row in read_log(run.out)} == {1}
+    with pytest.raises(UserError, match=r"shares is None, the checkpoint has \{'de': 0\}"):
+        _resume(run, data_module(run))
+    _resume(run, data_module(run, shares={"de": 0, "en": 1}))
 
 
 def test_another_corpus_is_refused(small_folder: Path, tmp_path: Path, make_folder: Any) -> None:

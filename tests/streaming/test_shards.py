@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ from toy_training import Run, ToyModel, data_module, make_trainer
 from xlm_lightning.errors import UserError
 from xlm_lightning.manifest import Manifest
 from xlm_lightning.streaming.shards import TokenShards
+from xlm_lightning.streaming.shares import Shares
 
 
 @pytest.fixture
@@ -47,6 +49,33 @@ def test_blocks_need_not_divide_a_shard(small_folder: Path, length: int, blocks:
     written = Manifest.load(small_folder).splits["train"]["en"]
     tails = [shard.tokens % length for shard in written]
     assert sum(shards.blocks()["en"]) * length + sum(tails) == shards.length("en") == 8192
+
+
+def test_a_share_is_the_first_blocks_of_each_shard(small_folder: Path) -> None:
+    whole = TokenShards(small_folder, "train", 64).blocks()
+    manifest = Manifest.load(small_folder)
+    some = Shares({"de": 0.3, "en": 1}, manifest.languages)
+    shards = TokenShards(small_folder, "train", 64, manifest, shares=some)
+    assert shards.blocks()["en"] == whole["en"]
+    assert shards.blocks()["de"] == [math.ceil(0.3 * count) for count in whole["de"]]
+    least = Shares({"de": 1e-9}, manifest.languages)
+    assert set(TokenShards(small_folder, "train", 64, manifest, shares=least).blocks()["de"]) == {1}
+
+
+def test_a_language_of_share_0_is_absent(small_folder: Path) -> None:
+    manifest = Manifest.load(small_folder)
+    without = Shares({"de": 0}, manifest.languages)
+    train = TokenShards(small_folder, "train", 64, manifest, shares=without)
+    assert train.languages == ["de", "en"]  # the ids stay
+    assert train.blocks()["de"] == []
+    assert not [name for name in train.names if "de" in name]
+    valid = TokenShards(small_folder, "valid", 64, manifest, shares=without)
+    assert valid.length("de") == 0
+    assert valid.length("en") > 0
+    with pytest.raises(UserError, match="Did you mean 'en'"):
+        Shares({"eng": 0.5}, manifest.languages)
+    with pytest.raises(UserError, match="every language is left out"):
+        Shares({"de": 0, "en": 0}, manifest.languages)
 
 
 def test_a_copy_for_a_worker_leaves_the_maps_behind(small_folder: Path) -> None:

@@ -117,6 +117,7 @@ def data_module(
         "batch_size": BATCH_SIZE,
         "stream_length": STREAM_LENGTH,
         "alpha": 0.7,
+        "shares": {},
         "workers": run.workers,
         "seed": SEED,
         "slots_per_step": run.devices * run.accumulate,

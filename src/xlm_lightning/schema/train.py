@@ -60,6 +60,9 @@ class Data:
     alpha: Annotated[
         float, AtLeast(0), AtMost(1)
     ]  # q_i ~ p_i^alpha; 0: languages alike, 1: by size
+    shares: Annotated[
+        dict[str, float], AtLeast(0), AtMost(1)
+    ]  # language -> of its blocks; 1 where it is not named, 0: the language is left out
     max_valid_tokens: Annotated[int | None, AtLeast(1)]  # per language and validation; None: all
     pair_tokens: Positive  # tlm: tokens in a micro-batch of sentence pairs, per device
     pair_max_length: Positive  # tlm: pairs with a sentence of more tokens are left out

@@ -51,6 +51,12 @@ class Evaluate:
         str | None, NotEmpty(), Existing("file"), Verbatim()
     ]  # or each line of this file
     language: str | None
+    suite: Annotated[str | None, OneOf("crosslingual", "bias")]  # probes instead of a perplexity
+    dictionary: Annotated[
+        str | None, NotEmpty(), Existing("file"), Verbatim()
+    ]  # crosslingual: a word, a tab and its translation a line, languages in alphabetical order
+    sentences: Annotated[int, AtLeast(20)]  # crosslingual: among which a translation is looked for
+    seed: Seed  # of what a suite draws, and of its model with random weights
     batch_size: Positive
     accelerator: Accelerator
     precision: Annotated[str, OneOf(*EVALUATION_PRECISIONS)]
@@ -60,6 +66,12 @@ class Evaluate:
         yield from address_conflicts(self.data.dir)
         if self.text is not None and self.text_file is not None:
             yield f"text_file={self.text_file}", "give either text= or text_file=, not both"
+        if self.suite is not None:
+            for key in ("text", "text_file"):
+                if getattr(self, key) is not None:
+                    yield f"suite={self.suite}", f"has sentences of its own; leave {key}= out"
+        if self.dictionary is not None and self.suite != "crosslingual":
+            yield f"dictionary={self.dictionary}", "is read by suite=crosslingual only"
         if (self.text or self.text_file) and self.language is None:
             yield "language=null", "scoring a text needs its language, such as language=de"
 

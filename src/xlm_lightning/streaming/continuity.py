@@ -12,6 +12,7 @@ _CURES = {
     "batch_size": "set data.batch_size={0}",
     "stream_length": "set data.stream_length={0}",
     "alpha": "set data.alpha={0}",
+    "shares": "give data.shares the same values",
     "overfit_slots": "set data.overfit_slots={0}",
     "objectives": "give the same weights to objective.clm, mlm and tlm",
     "masking": "give objective.masking the same values",

@@ -87,6 +87,14 @@ class PairShards:
         fits = (np.minimum(first, second) > 1) & (np.maximum(first, second) <= self.max_length + 1)
         return np.where(fits, first + second + 2, 0)
 
+    def lines(self, pair: int) -> int:
+        """Number of lines of a pair of languages, those that are left out included."""
+        return len(self._sides[pair][0])
+
+    def sentences(self, pair: int, number: int) -> list[list[int]]:
+        """Both sides of line `number`, each with its `</s>`."""
+        return [side.read(number).tolist() for side in self._sides[pair]]
+
     def rows(self, pair: int, numbers: Indices) -> PairRows:
         """Read the pairs `numbers` of the pair's files."""
         halves = [

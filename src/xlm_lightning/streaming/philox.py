@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-LANGUAGE, SHARDS, BLOCKS, MASKS, EVALUATION_MASKS, PAIRS = range(6)  # purposes
+# purposes
+LANGUAGE, SHARDS, BLOCKS, MASKS, EVALUATION_MASKS, PAIRS, RETRIEVAL, BOOTSTRAP = range(8)
 
 Indices = NDArray[np.int64]
 

@@ -77,8 +77,8 @@ class Plan:
     ) -> None:
         """Take the number of blocks of each shard of each language.
 
-        Memory: one permutation of `window_shards` shards per language and two to spare, at 4 bytes
-        a block.
+        A language without any keeps its number and is never drawn. Memory: one permutation of
+        `window_shards` shards per language and two to spare, at 4 bytes a block.
         """
         self.seed = seed
         self.batch_size = batch_size
@@ -87,11 +87,8 @@ class Plan:
         self.languages = sorted(blocks)
         self._blocks = [np.asarray(blocks[language], np.int64) for language in self.languages]
         self._total = [int(counts.sum()) for counts in self._blocks]
-        for language, total in zip(self.languages, self._total, strict=True):
-            if total == 0:
-                raise UserError(
-                    f"language {language!r} has no block to train on; give it more text"
-                )
+        if not sum(self._total):
+            raise UserError("no language has a block to train on")
         self._thresholds = self._language_thresholds()
         self._counts = np.zeros((1, len(self.languages)), np.int64)  # (chunks known + 1, languages)
         self._chunks = Recent[_Chunk](2)
@@ -106,7 +103,7 @@ class Plan:
         of blocks, that is of tokens, which is what a training step consumes.
         """
         shares = np.asarray(self._total, np.float64) / sum(self._total)
-        weights = shares**self.alpha
+        weights = np.where(shares > 0, shares**self.alpha, 0.0)
         return dict(zip(self.languages, (weights / weights.sum()).tolist(), strict=True))
 
     def slot(self, number: int) -> Slot:
@@ -128,6 +125,8 @@ class Plan:
         """Shards of each language that slots from `number` on read: now, and in the next window."""
         windows = {}
         for index, (language, slots) in enumerate(self.counts(number).items()):
+            if not self._total[index]:
+                continue
             here = self._window_at(index, slots * self.batch_size)
             windows[language] = (here.shards, self._window_at(index, here.end).shards)
         return windows
@@ -140,15 +139,15 @@ class Plan:
             counts += np.bincount(self._draw_languages(chunk)[:rest], minlength=len(counts))
         return dict(zip(self.languages, counts.tolist(), strict=True))
 
-    def _language_thresholds(self) -> NDArray[np.uint32]:
+    def _language_thresholds(self) -> NDArray[np.uint64]:
         # In 1 / 2^32, so that the last bit of a platform's pow() practically never moves a slot.
         cumulated = np.cumsum(list(self.probabilities.values()))[:-1]
-        return np.round(cumulated * 2.0**32).astype(np.uint64).clip(max=2**32 - 1).astype(np.uint32)
+        return np.round(cumulated * 2.0**32).astype(np.uint64)
 
     def _draw_languages(self, chunk: int) -> NDArray[np.int64]:
         """Languages of the slots of `chunk`: (CHUNK,)."""
         words = random_words(CHUNK, self.seed, LANGUAGE, chunk)
-        draws = (words >> np.uint64(32)).astype(np.uint32)
+        draws = words >> np.uint64(32)
         return np.searchsorted(self._thresholds, draws, side="right")
 
     def _draw_chunk(self, chunk: int) -> _Chunk:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from xlm_lightning.errors import UserError
 from xlm_lightning.manifest import Manifest, Shard
 from xlm_lightning.streaming.mirror import Mirror
+from xlm_lightning.streaming.shares import Shares
 
 Tokens = NDArray[np.uint16]
 
@@ -32,10 +33,12 @@ class TokenShards:
         stream_length: int,
         manifest: Manifest | None = None,
         mirror: Mirror | None = None,
+        shares: Shares | None = None,
     ) -> None:
         """Check that the files of `folder` are those of its manifest (given when already read).
 
-        `mirror`: brings the files of a folder that is one, when they are first read. Raises
+        `mirror`: brings the files of a folder that is one, when they are first read. `shares`: a
+        language that they leave out is absent, and of others there are fewer `blocks`. Raises
         `UserError` naming the file that is missing, truncated or not in the manifest.
         """
         self.folder = folder
@@ -50,7 +53,12 @@ class TokenShards:
             )
         self.languages = manifest.languages
         self._vocab_size = manifest.vocab_size
-        self._shards = manifest.splits[split]
+        self._shares = shares or Shares({}, manifest.languages)
+        self._shards = {
+            language: shards
+            for language, shards in manifest.splits[split].items()
+            if not self._shares.leaves_out(language)
+        }
         self._known = {shard.name for shard in manifest.shards()}  # of parallel text, too
         self._maps: dict[str, Tokens] = {}
         self._refuse_unknown_languages()
@@ -76,7 +84,10 @@ class TokenShards:
         Raises `UserError` naming a shard that is shorter than one block.
         """
         return {
-            language: [self._blocks_of(shard) for shard in self._shards[language]]
+            language: [
+                self._shares.of(language, self._blocks_of(shard))
+                for shard in self._shards.get(language, [])
+            ]
             for language in self.languages
         }
 

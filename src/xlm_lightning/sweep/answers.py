@@ -26,12 +26,13 @@ class Ending:
     status: Status
     exit_code: int | None  # of its process
     perplexity: float | None  # mean over languages, of valid or what was scored
+    by_language: str | None  # the perplexities that it is the mean of: `de=5.712 en=5.340`
     seconds: float | None
     run_dir: str | None
     error: str | None
 
 
-NOT_RUN = Ending("not run", None, None, None, None, None)
+NOT_RUN = Ending("not run", None, None, None, None, None, None)
 
 
 def tell_sweep(answer: Mapping[str, Any]) -> None:
@@ -75,7 +76,17 @@ def ending_of(code: int, told: Mapping[str, Any], *, signalled: bool) -> Ending:
         status="finished" if code == 0 else "stopped" if stopped else "failed",
         exit_code=128 - code if code < 0 else code,
         perplexity=scored.get("mean", {}).get("perplexity"),
+        by_language=_by_language(scored),
         seconds=told.get("seconds"),
         run_dir=told.get("run_dir"),
         error=error,
     )
+
+
+def _by_language(scored: Mapping[str, Any]) -> str | None:
+    figures = [
+        f"{name}={row['perplexity']:.3f}"
+        for name, row in scored.items()
+        if name != "mean" and isinstance(row, dict) and "perplexity" in row
+    ]
+    return " ".join(figures) or None

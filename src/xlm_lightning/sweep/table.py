@@ -95,13 +95,14 @@ class Table:
         if not self._rows:
             return "no job was run"
         rows = sorted(self._rows.items())
-        lines = [["job", *rows[0][1].choice, "perplexity", "status"]]
+        lines = [["job", *rows[0][1].choice, "perplexity", "by language", "status"]]
         for number, row in rows:
             ending = row.ending
             perplexity = "" if ending.perplexity is None else f"{ending.perplexity:.3f}"
             why = "" if ending.error is None else f": {ending.error}"
             choice = map(_short, row.choice.values())
-            lines.append([str(number), *choice, perplexity, ending.status + why])
+            figures = [perplexity, ending.by_language or ""]
+            lines.append([str(number), *choice, *figures, ending.status + why])
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join(
             "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
@@ -131,7 +132,7 @@ def _read(path: Path) -> dict[int, Row]:
     with path.open(encoding="utf-8", newline="") as file:
         for values in csv.DictReader(file):
             number, command = int(values.pop("job")), values.pop("command")
-            told: dict[str, Any] = {name: values.pop(name) or None for name in _ENDING}
+            told: dict[str, Any] = {name: values.pop(name, "") or None for name in _ENDING}
             for name, kind in (("exit_code", int), ("perplexity", float), ("seconds", float)):
                 told[name] = None if told[name] is None else kind(told[name])
             rows[number] = Row(values, Ending(**told), command)
