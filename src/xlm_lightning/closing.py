@@ -51,7 +51,7 @@ def conclude(
         results |= show_results(
             results, model, task.objectives, pipelines, data.manifest, samples, task.seed
         )
-        shards = data.evaluation_shards("valid")
+        shards = data.shards("valid")
         counts = {name: shards.counts(name, COUNTED_TOKENS) for name in task.languages}
         vocabulary = Vocabulary.load(data.folder / "vocab")
         run.write_words(word_map(model.tokens.weight, vocabulary, counts))
