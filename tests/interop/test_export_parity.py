@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from building import Exported, export, random_model, same_weights
+from commands import environment
 from huggingface_hub import ModelCard
 from in_process import call
 from parity import (
@@ -78,6 +81,26 @@ def test_the_snippet_of_the_card_runs(exports: dict[str, Exported], preset: str)
     torch.testing.assert_close(
         theirs, log_probabilities(made.trained, ids, names["langs"]), atol=1e-5, rtol=0
     )
+
+
+@pytest.mark.slow
+def test_the_snippet_of_the_card_runs_as_it_stands(exported: Exported, tmp_path: Path) -> None:
+    """In the exported folder, by a Python that is told nothing else."""
+    card = (exported.folder / "README.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    file = tmp_path / "snippet.py"
+    file.write_text(snippet + "print(tuple(outputs.logits.shape))\n")
+    done = subprocess.run(
+        [sys.executable, str(file)],
+        cwd=exported.folder,
+        env=environment() | {"HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    size = len(exported.trained.load_text_model().vocabulary)
+    assert re.fullmatch(rf"\(1, \d+, {size}\)", done.stdout.strip())
 
 
 def test_the_card_is_one_that_the_hub_reads(exported: Exported, tmp_path: Path) -> None:

@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from building import Exported, copy_of, edit_json, short_run
-from commands import environment
 from huggingface_hub import ModelCard
 from in_process import call
 from original_files import write_original
@@ -293,23 +289,3 @@ def test_a_card_alone_goes_where_it_is_told(run_folder: Path, tmp_path: Path) ->
     said = call("xlm-export", *words[:2], f"out={mine}").expect(2).stderr
     assert "was not written by xlm-export" in said
     assert (mine / "README.md").read_text() == "# Mine"
-
-
-# --- how to begin ---------------------------------------------------------------------------------
-@pytest.mark.slow
-def test_the_snippet_runs_as_it_stands(run_folder: Path, tmp_path: Path) -> None:
-    """In the exported folder, in a Python of its own that has transformers and nothing of ours."""
-    text = export(run_folder, tmp_path / "out")
-    (snippet,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    (tmp_path / "snippet.py").write_text(snippet + "print(tuple(outputs.logits.shape))\n")
-    done = subprocess.run(
-        [sys.executable, str(tmp_path / "snippet.py")],
-        cwd=tmp_path / "out",
-        env=environment() | {"HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    size = yaml.safe_load((tmp_path / "out" / "config.json").read_text())["vocab_size"]
-    assert re.fullmatch(rf"\(1, \d+, {size}\)", done.stdout.strip())
