@@ -26,8 +26,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from xlm_lightning.errors import UserError, did_you_mean
-from xlm_lightning.legality import check, check_shape, nearest_key, type_needed
-from xlm_lightning.overrides import Command, Words, config_folder, options_of
+from xlm_lightning.legality import check, check_shape, type_needed
+from xlm_lightning.overrides import Command, Words, config_folder, nearest_key, options_of
 from xlm_lightning.run_id import run_id
 from xlm_lightning.schema import CORPORA, Prepare, SweepPlan
 
