@@ -24,12 +24,12 @@ RECIPES = ("experiment", "debug", "sweep")  # groups whose files are read as a w
 INTRODUCTION = """\
 # Configuration
 
-Every key of every command: what it means, what may stand there, what stands there by itself. Written
-from `conf/` and the schema when these pages are built. `xlm-train --cfg job` prints the values that a
-command line comes to, `xlm-train --help` what is used most.
+Every key of every command: what may stand there, what stands there by itself, what it means. Written
+from `conf/` and the schema when these pages are built. `xlm-train --help` shows what is used most,
+`xlm-train --cfg job` the values that a command line comes to.
 
-A default is that of the group's first option. `xlm-train` runs `experiment=sample` where no other one is named, and an
-[experiment](experiment.md) changes some of them.
+Defaults are those of each group's first option. `xlm-train` runs `experiment=sample` where no other
+one is named, and an [experiment](experiment.md) sets some keys otherwise.
 """
 
 
@@ -88,9 +88,9 @@ def _group_page(command: Command, group: str, default: Setting) -> str:
     lines = [f"# {group}", ""]
     about = _escaped(default.comment)
     lines += [f"{about[0].upper()}{about[1:]}.", ""] if about else []
-    lines += [f"Of `xlm-{command.name}`, `{group}={default.value}` by itself.", ""]
-    if command is compose.SWEEP:
-        lines[-2] = f"With `-m`, `{group}={default.value}` by itself."
+    user = "`-m`, with any command" if command is compose.SWEEP else f"`xlm-{command.name}`"
+    chosen = "none" if default.value == "null" else f"`{group}={default.value}`"
+    lines += [f"A group of {user}. Where nothing is said: {chosen}.", ""]
     names = options_of(group)
     if default.value in names:
         names = [default.value, *(name for name in names if name != default.value)]
