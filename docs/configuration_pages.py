@@ -18,18 +18,23 @@ from xlm_lightning.legality import Field, Verbatim, fields
 from xlm_lightning.overrides import Command, config_folder, options_of
 from xlm_lightning.schema import CORPORA, Slurm
 
-COMMANDS = (cli.TRAIN, cli.PREPARE, cli.EVALUATE, cli.GENERATE, cli.EXPORT)
-LAUNCHER = "hydra/launcher"
+COMMANDS = [found for found in vars(cli).values() if isinstance(found, Command)]
 RECIPES = ("experiment", "debug", "sweep")  # groups whose files are read as a whole
 INTRODUCTION = """\
 # Configuration
 
-Every key of every command: what may stand there, what stands there by itself, what it means. Written
-from `conf/` and the schema when these pages are built. `xlm-train --help` shows what is used most,
-`xlm-train --cfg job` the values that a command line comes to.
+Every key of every command: what may stand there, what stands there by itself, what it means.
+Written from `conf/` and the schema when these pages are built. `xlm-train --help` shows what is
+used most, `xlm-train --cfg job` the values that a command line comes to.
 
-Defaults are those of each group's first option. `xlm-train` runs `experiment=sample` where no other
-one is named, and an [experiment](experiment.md) sets some keys otherwise.
+Defaults are those of a group's first option. `xlm-train` runs `experiment=sample` where no other
+one is named, and an [experiment](experiment.md) chooses options and sets keys itself.
+"""
+LAUNCHER = """\
+# launcher
+
+Who runs the jobs of a sweep: `hydra/launcher=slurm` hands them to SLURM ([how](../sweeps.md)).
+Without it they are processes of this machine.
 """
 
 
@@ -45,10 +50,12 @@ Settings = dict[str, Setting]
 
 
 def write_pages(folder: Path) -> None:
-    """Write all pages into `folder`; files that would not change are left as they are."""
+    """Make `folder` hold all pages and no other; those that would not change are not written."""
     folder.mkdir(exist_ok=True)
-    for name, text in pages().items():
-        page = folder / f"{name}.md"
+    written = {folder / f"{name}.md": text for name, text in pages().items()}
+    for page in {*folder.glob("*.md")} - written.keys():
+        page.unlink()
+    for page, text in written.items():
         if not page.is_file() or page.read_text("utf-8") != text:
             page.write_text(text, "utf-8")
 
@@ -74,7 +81,7 @@ def pages() -> dict[str, str]:
 def _command_page(command: Command) -> str:
     entry = config_folder() / f"{command.name}.yaml"
     groups = _chosen(command)
-    own = [field for field in _leaves(command.schema) if field.key.split(".")[0] not in groups]
+    own = [field for field in _leaves(command.schema) if _root(field) not in groups]
     rows = [
         f"| [{group}]({group}.md) | `{default.value}` | {_escaped(default.comment)} |"
         for group, default in groups.items()
@@ -90,7 +97,8 @@ def _group_page(command: Command, group: str, default: Setting) -> str:
     lines += [f"{about[0].upper()}{about[1:]}.", ""] if about else []
     user = "`-m`, with any command" if command is compose.SWEEP else f"`xlm-{command.name}`"
     chosen = "none" if default.value == "null" else f"`{group}={default.value}`"
-    lines += [f"A group of {user}. Where nothing is said: {chosen}.", ""]
+    unless = "Where the experiment chooses none" if command is cli.TRAIN else "By itself"
+    lines += [f"A group of {user}. {unless}: {chosen}.", ""]
     names = options_of(group)
     if default.value in names:
         names = [default.value, *(name for name in names if name != default.value)]
@@ -101,16 +109,14 @@ def _group_page(command: Command, group: str, default: Setting) -> str:
             rows = _table(_leaves(corpus, "corpus."), _chain(group, name))
             lines += [f"## corpus={name}", "", _first_comment(_file(group, name)), "", *rows]
     else:
-        own = [field for field in _leaves(command.schema) if field.key.startswith(f"{group}.")]
+        own = [field for field in _leaves(command.schema) if _root(field) == group]
         lines += ["## Keys", "", *_table(own, known)] if own else []
     return "\n".join([*lines, "## Options", "", *_options(group, names)]) + "\n"
 
 
 def _launcher_page() -> str:
-    lines = ["# launcher", "", "Who runs the jobs of a sweep: `hydra/launcher=slurm` hands them to"]
-    lines += ["SLURM ([how](../sweeps.md)); without it they are processes of this machine.", ""]
-    slurm = [_settings(_file(LAUNCHER, "slurm"))]
-    return "\n".join([*lines, *_table(_leaves(Slurm, f"{LAUNCHER.replace('/', '.')}."), slurm)])
+    rows = _table(_leaves(Slurm, "hydra.launcher."), [_settings(_file("hydra/launcher", "slurm"))])
+    return "\n".join([LAUNCHER, *rows])
 
 
 def _options(group: str, names: list[str]) -> Iterator[str]:
@@ -144,6 +150,10 @@ def _allowed(field: Field) -> str:
     return _escaped(", ".join([field.kinds_in_words or "see beside", *rules]))
 
 
+def _root(field: Field) -> str:
+    return field.key.partition(".")[0]
+
+
 def _leaves(schema: type, prefix: str = "") -> list[Field]:
     return [field for field in fields(schema, prefix) if field.folder is None]
 
@@ -164,7 +174,7 @@ def _chain(group: str, option: str) -> list[Settings]:
 def _chosen(command: Command) -> Settings:
     """Group -> its default option, in the order of the command's file."""
     text = (config_folder() / f"{command.name}.yaml").read_text("utf-8")
-    (defaults,) = [value for key, value in yaml.compose(text).value if key.value == "defaults"]
+    (defaults,) = [value for key, value in _root_of(text).value if key.value == "defaults"]
     pairs = [item.value[0] for item in defaults.value if isinstance(item, yaml.MappingNode)]
     return {key.value: _setting(value, text) for key, value in pairs if key.value in command.groups}
 
@@ -174,9 +184,14 @@ def _settings(file: Path) -> Settings:
     text = file.read_text("utf-8")
     place = file.parent.relative_to(config_folder()).parts
     is_global = not place or text.startswith("# @package _global_")
-    root = yaml.compose(text)
-    found = dict(_walk(root, text, "" if is_global else ".".join(place) + "."))
+    found = dict(_walk(_root_of(text), text, "" if is_global else ".".join(place) + "."))
     return {key: setting for key, setting in found.items() if not key.endswith("defaults")}
+
+
+def _root_of(text: str) -> yaml.MappingNode:
+    node = yaml.compose(text)
+    assert isinstance(node, yaml.MappingNode)
+    return node
 
 
 def _walk(node: yaml.MappingNode, text: str, prefix: str) -> Iterator[tuple[str, Setting]]:

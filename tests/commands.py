@@ -41,9 +41,9 @@ class Outcome:
 
 
 def command_lines(text: str) -> list[str]:
-    """The xlm-* command lines of the fenced blocks of a Markdown page, continued lines joined."""
-    blocks = re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    return _joined("\n".join(blocks))
+    """The xlm-* command lines of a Markdown page's fenced blocks that name no language."""
+    blocks = re.findall(r"^```(.*?)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return _joined("\n".join(block for language, block in blocks if not language))
 
 
 def examples_of(told: str) -> list[str]:
@@ -52,6 +52,7 @@ def examples_of(told: str) -> list[str]:
 
 
 def _joined(text: str) -> list[str]:
+    """Command lines, those that go on behind a backslash made whole."""
     lines = [line.strip() for line in text.replace("\\\n", " ").splitlines()]
     return [line for line in lines if line.startswith("xlm-")]
 

@@ -17,6 +17,8 @@ from urllib.parse import unquote, urlsplit
 import nbformat
 import pytest
 from commands import environment
+from configuration_pages import pages
+from in_process import call
 from nbclient import NotebookClient
 from test_config import COMMANDS
 from training import WORDS
@@ -24,23 +26,19 @@ from training import WORDS
 from xlm_lightning import compose
 from xlm_lightning.legality import fields
 from xlm_lightning.overrides import Command, options_of
-from xlm_lightning.schema import CORPORA, Slurm
+from xlm_lightning.schema import CORPORA, Slurm, Sweep
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 NOTEBOOK = DOCS / "notebooks" / "look_at_a_run.ipynb"
-sys.path.insert(0, str(DOCS))
-
-from configuration_pages import pages  # noqa: E402
 
 
 def leaves(schema: type, prefix: str = "") -> set[str]:
     return {field.key for field in fields(schema, prefix) if field.folder is None}
 
 
-KEYS = {command.name: leaves(command.schema) for command in (*COMMANDS, compose.SWEEP)}
+KEYS = {command.name: leaves(command.schema) for command in COMMANDS}
 KEYS["prepare"] |= {key for corpus in CORPORA.values() for key in leaves(corpus, "corpus.")}
-KEYS["sweep"] |= leaves(Slurm, "hydra.launcher.")
-KEYS["sweep"] -= {key for key in KEYS["sweep"] if key.startswith("launcher")}
+KEYS["sweep"] = leaves(Sweep, "sweep.") | leaves(Slurm, "hydra.launcher.")
 
 
 # --- what is generated ----------------------------------------------------------------------------
@@ -162,11 +160,7 @@ def test_every_link_leads_somewhere(built: dict[Path, Html]) -> None:
 
 @pytest.mark.slow
 def test_every_page_is_reached_from_the_first(built: dict[Path, Html]) -> None:
-    (index,) = (
-        file
-        for file in built
-        if file.name == "index.html" and file.with_name("design.html") in built
-    )
+    (index,) = (file for file in built if file.name == "index.html" and file.parent.name == "html")
     reached, ahead = {index}, [index]
     while ahead:
         for target, _ in built[ahead.pop()].targets():
@@ -203,8 +197,6 @@ def test_the_notebook_is_kept_without_outputs() -> None:
 @pytest.mark.slow
 def test_the_notebook_runs(prepared: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    from in_process import call
-
     words = ("callbacks.samples.new_tokens=5", f"data.dir={prepared}", f"run.dir={run}")
     call("xlm-train", *WORDS, *words).expect()
     notebook = nbformat.read(NOTEBOOK, as_version=4)
