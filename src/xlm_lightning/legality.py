@@ -50,7 +50,7 @@ class _Bound:
 
     def broken(self, value: Any) -> str:
         """See `Rule`."""
-        return "" if self.holds(value, self.limit) else f"must be {self}"
+        return "" if type(self).holds(value, self.limit) else f"must be {self}"
 
 
 class AtLeast(_Bound):
