@@ -15,6 +15,7 @@ from configuration_pages import write_pages  # noqa: E402
 project = "xlm-lightning"
 extensions = ["myst_parser", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
+highlight_language = "none"  # of blocks that name none: Sphinx would take them for Python
 html_theme = "furo"
 html_title = "xlm-lightning"
 html_show_copyright = False

@@ -97,7 +97,8 @@ def _group_page(command: Command, group: str, default: Setting) -> str:
     lines += [f"{about[0].upper()}{about[1:]}.", ""] if about else []
     user = "`-m`, with any command" if command is compose.SWEEP else f"`xlm-{command.name}`"
     chosen = "none" if default.value == "null" else f"`{group}={default.value}`"
-    unless = "Where the experiment chooses none" if command is cli.TRAIN else "By itself"
+    by_experiment = command is cli.TRAIN and group != "experiment"
+    unless = "Where the experiment chooses none" if by_experiment else "By itself"
     lines += [f"A group of {user}. {unless}: {chosen}.", ""]
     names = options_of(group)
     if default.value in names:
