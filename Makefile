@@ -1,6 +1,6 @@
 # Everything runs from a virtual environment of the checkout's own, made from pinned versions.
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow chaos check bench clean
+.PHONY: help setup train test test-slow chaos check bench docs clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -37,8 +37,11 @@ check: setup ## Lint, formatting, types: what pre-commit runs
 bench: setup ## Compare with the peers: one JSON object a line
 	@for file in bench/*.py; do $(BIN)/python $$file; done
 
+docs: setup ## Build the documentation as a site: docs/_build/html/index.html
+	@$(BIN)/python -m sphinx -b html -q -n -W --keep-going docs docs/_build/html
+
 clean: ## Remove the virtual environment and all outputs
-	rm -rf $(VENV) outputs
+	rm -rf $(VENV) outputs docs/_build docs/configuration
 
 setup: $(VENV)/.installed
 

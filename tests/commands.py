@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -37,6 +38,23 @@ class Outcome:
         """Return itself; a failure shows what the command said."""
         assert self.code == code, f"exit {self.code} instead of {code}\n{self.stderr[-9000:]}"
         return self
+
+
+def command_lines(text: str) -> list[str]:
+    """The xlm-* command lines of a Markdown page's fenced blocks that name no language."""
+    blocks = re.findall(r"^```(.*?)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return _joined("\n".join(block for language, block in blocks if not language))
+
+
+def examples_of(told: str) -> list[str]:
+    """The command lines below `Examples` of what `--help` prints."""
+    return _joined(told.partition("\nExamples\n")[2])
+
+
+def _joined(text: str) -> list[str]:
+    """Command lines, those that go on behind a backslash made whole."""
+    lines = [line.strip() for line in text.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if line.startswith("xlm-")]
 
 
 def environment() -> dict[str, str]:

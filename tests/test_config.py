@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
+from commands import examples_of
 from in_process import call
 
-from xlm_lightning import cli, compose, overrides
+from xlm_lightning import cli, compose, legality, overrides
 from xlm_lightning.config_files import config_folder
 from xlm_lightning.schema import PRECISIONS, Train
 
@@ -97,19 +98,30 @@ def test_the_help_names_every_option(command: overrides.Command) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-def test_the_help_shows_legal_words_only(command: overrides.Command) -> None:
+def test_the_help_shows_what_is_used_most(command: overrides.Command) -> None:
+    """Ten keys, or all of a command that has fewer, each with a word of explanation."""
     told = call(f"xlm-{command.name}", "--help").expect().stdout
     _, _, used = told.partition("Most used\n")
-    used, _, examples = used.partition("\n\n")
-    written = [re.split(r"\s{2,}", line.strip())[0] for line in used.splitlines()]
-    words = [shlex.split(word)[0] for word in written]
+    lines = used.partition("\n\n")[0].splitlines()
+    written = [tuple(re.split(r"\s{2,}", line.strip(), maxsplit=1)) for line in lines]
+    assert all(len(row) == 2 for row in written), "a word without its explanation"
+    words = [shlex.split(row[0])[0] for row in written]
+    known = {field.key for field in legality.fields(command.schema) if field.folder is None}
+    assert len(words) == min(10, len(known))
     alone = {"text_file=FILE", "suite=crosslingual"}  # these go without text=
     words = [word for word in words if word not in alone]
     corpus = ["corpus=text", "corpus.train.en=FILE"] if command is cli.PREPARE else []
     accepted(command, *NEEDED[command.name], *corpus, *words)
-    for line in examples.splitlines():
-        if line.startswith(f"    xlm-{command.name}"):
-            compose.compose(command, overrides.read_words(command, shlex.split(line)[1:]))
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_the_help_shows_three_legal_examples(command: overrides.Command) -> None:
+    examples = examples_of(call(f"xlm-{command.name}", "--help").expect().stdout)
+    assert len(examples) == 3
+    for line in examples:
+        name, *words = shlex.split(line)
+        assert name == f"xlm-{command.name}"
+        assert compose.compose(command, overrides.read_words(command, words))
 
 
 def test_values_arrive_as_they_were_written() -> None:

@@ -27,8 +27,8 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException, ValidationE
 
 from xlm_lightning.config_files import config_folder
 from xlm_lightning.errors import UserError, did_you_mean
-from xlm_lightning.legality import check, check_shape, nearest_key, type_needed
-from xlm_lightning.overrides import Command, Words, options_of
+from xlm_lightning.legality import check, check_shape, type_needed
+from xlm_lightning.overrides import Command, Words, nearest_key, options_of
 from xlm_lightning.run_id import run_id
 from xlm_lightning.schema import CORPORA, Prepare, SweepPlan
 

@@ -8,14 +8,14 @@ field) is caught here. No Hydra, no OmegaConf: only dataclasses and plain values
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
+import operator
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Protocol, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Protocol, Union, get_args, get_origin, get_type_hints
 
 from xlm_lightning.errors import UserError, did_you_mean
 
@@ -38,47 +38,43 @@ class Rule(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class AtLeast:
-    """`value >= least`."""
+class _Bound:
+    """A limit of a number; `str()` of this and of other rules says what is allowed, in words."""
 
-    least: float
+    limit: float
+    words: ClassVar[str]
+    holds: ClassVar[Callable[[Any, float], bool]]
+
+    def __str__(self) -> str:
+        return f"{self.words} {self.limit}"
 
     def broken(self, value: Any) -> str:
         """See `Rule`."""
-        return "" if value >= self.least else f"must be at least {self.least}"
+        return "" if type(self).holds(value, self.limit) else f"must be {self}"
 
 
-@dataclasses.dataclass(frozen=True)
-class Above:
+class AtLeast(_Bound):
+    """`value >= limit`."""
+
+    words, holds = "at least", operator.ge
+
+
+class Above(_Bound):
     """`value > limit`."""
 
-    limit: float
-
-    def broken(self, value: Any) -> str:
-        """See `Rule`."""
-        return "" if value > self.limit else f"must be above {self.limit}"
+    words, holds = "above", operator.gt
 
 
-@dataclasses.dataclass(frozen=True)
-class AtMost:
-    """`value <= most`."""
+class AtMost(_Bound):
+    """`value <= limit`."""
 
-    most: float
-
-    def broken(self, value: Any) -> str:
-        """See `Rule`."""
-        return "" if value <= self.most else f"must be at most {self.most}"
+    words, holds = "at most", operator.le
 
 
-@dataclasses.dataclass(frozen=True)
-class Below:
+class Below(_Bound):
     """`value < limit`."""
 
-    limit: float
-
-    def broken(self, value: Any) -> str:
-        """See `Rule`."""
-        return "" if value < self.limit else f"must be below {self.limit}"
+    words, holds = "below", operator.lt
 
 
 class OneOf:
@@ -87,15 +83,20 @@ class OneOf:
     def __init__(self, *words: str) -> None:
         self.words = words
 
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.words)}"
+
     def broken(self, value: Any) -> str:
         """See `Rule`."""
-        if value in self.words:
-            return ""
-        return f"must be one of {', '.join(self.words)}.{did_you_mean(str(value), self.words)}"
+        near = did_you_mean(str(value), self.words)
+        return "" if value in self.words else f"must be {self}.{near}"
 
 
 class NotEmpty:
     """At least one character: an empty path would mean the folder one happens to be in."""
+
+    def __str__(self) -> str:
+        return "not empty"
 
     def broken(self, value: Any) -> str:
         """See `Rule`."""
@@ -105,9 +106,12 @@ class NotEmpty:
 class OnThisMachine:
     """A path, and not the address of an object store."""
 
+    def __str__(self) -> str:
+        return "on this machine"
+
     def broken(self, value: Any) -> str:
         """See `Rule`."""
-        return "must be on this machine; see docs/streaming.md" if "://" in value else ""
+        return f"must be {self}; see docs/streaming.md" if "://" in value else ""
 
 
 class Existing:
@@ -132,6 +136,10 @@ class Existing:
         self.hub = hub
         self.remote = remote
 
+    def __str__(self) -> str:
+        elsewhere = " or a name on the Hugging Face hub" * self.hub + " or an address" * self.remote
+        return " or ".join([*self.unless, f"an existing {self.what}{elsewhere}"])
+
     def broken(self, value: Any) -> str:
         """See `Rule`."""
         path = Path(value)
@@ -152,6 +160,9 @@ class Existing:
 
 class FolderToBe:
     """A folder that a command may make: nothing on the way to it is a file. See `check_files`."""
+
+    def __str__(self) -> str:
+        return "a folder that is there or can be made"
 
     def broken(self, value: Any) -> str:
         """See `Rule`."""
@@ -181,6 +192,12 @@ class Field:
     key: str  # dotted, from the root
     kinds: tuple[Any, ...]  # the types it may have; more than one for a union
     rules: tuple[Any, ...]
+
+    @property
+    def kinds_in_words(self) -> str:
+        """`a whole number or null`; empty where anything may stand."""
+        words = [_WORDS.get(get_origin(kind) or kind, "") for kind in self.kinds]
+        return " or ".join(word for word in words if word)
 
     @property
     def folder(self) -> type | None:
@@ -251,31 +268,7 @@ def check_shape(schema: type, raw: Mapping[str, Any], prefix: str = "") -> None:
 
 def type_needed(key: str, schema: type, prefix: str = "") -> str:
     """Return what kind of value `key` needs, in words; empty for an unknown key."""
-    for field in fields(schema, prefix):
-        if field.key == key:
-            words = [_WORDS.get(get_origin(kind) or kind, "") for kind in field.kinds]
-            return " or ".join(word for word in words if word)
-    return ""
-
-
-def nearest_key(wrong: str, schema: type, prefix: str = "") -> str:
-    """Return the key of `schema` that `wrong` most probably means, or the empty string.
-
-    A whole last word beats resemblance: `lr` is `optimizer.lr`, whatever stands in front.
-    """
-    keys = [field.key for field in fields(schema, prefix)]
-    last = wrong.rpartition(".")[2]
-    same_word = [key for key in keys if key.rpartition(".")[2] == last]
-    candidates = same_word or keys
-
-    def resemblance(key: str) -> float:
-        whole = difflib.SequenceMatcher(None, wrong, key).ratio()
-        word = difflib.SequenceMatcher(None, last, key.rpartition(".")[2]).ratio()
-        deeper = abs(key.count(".") - wrong.count(".")) / 20
-        return max(whole, word) + whole / 10 + key.rpartition(".")[2].startswith(last) / 5 - deeper
-
-    best = max(candidates, key=resemblance)
-    return best if resemblance(best) >= 0.65 else ""
+    return next((f.kinds_in_words for f in fields(schema, prefix) if f.key == key), "")
 
 
 def _values(config: Any, prefix: str) -> Iterator[tuple[Field, Any]]:

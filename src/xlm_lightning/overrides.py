@@ -22,7 +22,7 @@ from hydra._internal.utils import get_args_parser
 from xlm_lightning import __version__
 from xlm_lightning.config_files import config_folder
 from xlm_lightning.errors import UserError, did_you_mean
-from xlm_lightning.legality import Verbatim, fields, nearest_key
+from xlm_lightning.legality import Verbatim, fields
 
 _QUOTED = re.compile(r"""'([^'\\]|\\.)*'|"([^"\\]|\\.)*\"""", re.DOTALL)
 _NO_NAME = re.compile(r"null|true|false|[\d.+-]*")  # what Hydra refuses to take for an option
@@ -107,6 +107,26 @@ def _is_for_sweeps(word: str) -> bool:
 def options_of(group: str) -> list[str]:
     """Return the names to choose from in `conf/group`, in alphabetical order."""
     return sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
+
+
+def nearest_key(wrong: str, schema: type, prefix: str = "") -> str:
+    """Return the key of `schema` that `wrong` most probably means, or the empty string.
+
+    A whole last word beats resemblance: `lr` is `optimizer.lr`, whatever stands in front.
+    """
+    keys = [field.key for field in fields(schema, prefix)]
+    last = wrong.rpartition(".")[2]
+    same_word = [key for key in keys if key.rpartition(".")[2] == last]
+    candidates = same_word or keys
+
+    def resemblance(key: str) -> float:
+        whole = difflib.SequenceMatcher(None, wrong, key).ratio()
+        word = difflib.SequenceMatcher(None, last, key.rpartition(".")[2]).ratio()
+        deeper = abs(key.count(".") - wrong.count(".")) / 20
+        return max(whole, word) + whole / 10 + key.rpartition(".")[2].startswith(last) / 5 - deeper
+
+    best = max(candidates, key=resemblance)
+    return best if resemblance(best) >= 0.65 else ""
 
 
 def quoted(value: str) -> str:

@@ -37,12 +37,15 @@ def _weight(text: str) -> float:
 class WeightCurve:
     """What `weight_curve` reads."""
 
+    def __str__(self) -> str:
+        return "a weight, such as 1, or weights from step 0 on, such as 0:1,100000:0.1"
+
     def broken(self, value: Any) -> str:
         """See `Rule`."""
         try:
             weight_curve(value)
         except ValueError:
-            return "must be a weight, such as 1, or weights from step 0 on, such as 0:1,100000:0.1"
+            return f"must be {self}"
         return ""
 
 
