@@ -162,6 +162,7 @@ def provenance(
     seed: int,
     data_dir: str,
     data_folder: Path,
+    shares: Mapping[str, Mapping[str, float]],
     precision_asked: str,
     precision_used: str,
     world_size: int,
@@ -177,6 +178,7 @@ def provenance(
         "seed": seed,
         "data": {"dir": data_dir, "manifest_sha256": manifest_sha256(data_folder)},
         "precision": {"asked": precision_asked, "used": precision_used},
+        **shares,
     }
 
 

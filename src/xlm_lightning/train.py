@@ -32,6 +32,7 @@ from xlm_lightning.closing import (
     score_splits,
     show_results,
 )
+from xlm_lightning.data import StreamingDataModule
 from xlm_lightning.errors import UserError
 from xlm_lightning.launch import lost_contact
 from xlm_lightning.loggers import build_loggers, close_loggers, open_loggers
@@ -39,6 +40,7 @@ from xlm_lightning.machine import keep_freed_memory, uses_gpu
 from xlm_lightning.run_folder import RunFolder, prepared_text_model, provenance, weights_sha256
 from xlm_lightning.sharding import whole_model, whole_weights
 from xlm_lightning.slurm import requeued_after
+from xlm_lightning.streaming.turns import TLM
 
 
 def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
@@ -59,7 +61,7 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
         asdict(config),
         command[1:],
         resume_from,
-        lambda trainer: _provenance(config, command, trainer, data.folder),
+        lambda trainer: _provenance(config, command, trainer, data),
     )
     loggers = build_loggers(config.logger, asdict(config), run)
     trainer = build_trainer(
@@ -131,7 +133,7 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
         summary = {"status": "stopped" if signals.stopped_by else "finished", **summary}
         if trainer.is_global_zero:
             run.write_summary(summary)
-        close_loggers(trainer.loggers)
+            close_loggers(loggers, summary)
         if signals.stopped_by:
             summary["exit_code"] = 128 + signals.stopped_by
             if not (trainer.is_global_zero and requeued_after(signals.stopped_by)):
@@ -173,13 +175,19 @@ def _wait_for_rank_0(trainer: pl.Trainer) -> None:
 
 
 def _provenance(
-    config: schema.Train, command: Sequence[str], trainer: pl.Trainer, data_folder: Path
+    config: schema.Train, command: Sequence[str], trainer: pl.Trainer, data: StreamingDataModule
 ) -> dict[str, Any]:
+    shares = {}  # what part of the tokens each language is to get, of pairs that of batches
+    if set(data.turns.objectives) != {TLM}:
+        shares["language_shares"] = data.plan.probabilities
+    if data.pair_slots is not None:
+        shares["pair_shares"] = data.pair_slots.plan.probabilities
     return provenance(
         command=command,
         seed=config.seed,
         data_dir=config.data.dir,
-        data_folder=data_folder,
+        data_folder=data.folder,
+        shares=shares,
         precision_asked=config.trainer.precision,
         precision_used=str(trainer.precision),
         world_size=trainer.world_size,
