@@ -87,7 +87,8 @@ ALLOWED: dict[str, set[str]] = {
     "assembly": RUN
     | {"callbacks", "checkpoint_writer", "launch", "machine", "streaming", "warm_start"},
     "train": RUN
-    | {"assembly", "callbacks", "closing", "launch", "loggers", "machine", "sharding", "slurm"},
+    | {"assembly", "callbacks", "closing", "launch", "loggers", "machine", "sharding", "slurm"}
+    | {"streaming"},
     "evaluate": TRAINED | {"cross_entropy", "manifest", "objectives", "perplexity", "streaming"},
     "generate": TRAINED | {"generation"},
     "export": TRAINED | {"atomic", "huggingface"},
