@@ -23,7 +23,11 @@ import pytest
 from commands import SCRIPTS, environment, run, run_and_signal
 from crumbs import crumbs_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from wandb_server import wandb_server
 
+from xlm_lightning.dashboards.dashboard import Dashboard
+from xlm_lightning.dashboards.tensorboard_files import TensorBoardFiles
+from xlm_lightning.dashboards.trackio_run import TrackioRun
 from xlm_lightning.dashboards.wandb_files import read_records, read_rows
 from xlm_lightning.flops import training_flops
 
@@ -78,8 +82,12 @@ def csv_rows(folder: Path) -> list[dict[str, Any]]:
         return list(csv.DictReader(file))
 
 
+def wandb_folders(folder: Path) -> list[Path]:
+    return sorted((folder / "wandb").glob("offline-run-*"))
+
+
 def wandb_files(folder: Path) -> list[Path]:
-    return sorted((folder / "wandb").glob("offline-run-*/run-*.wandb"))
+    return [next(start.glob("run-*.wandb")) for start in wandb_folders(folder)]
 
 
 def wandb_rows(folder: Path) -> list[dict[str, Any]]:
@@ -126,6 +134,24 @@ def test_a_killed_run_is_one_run_with_one_axis(board: str, killed: Path) -> None
         assert ours == pytest.approx([float(row[name]) for row in reference if row[name]], rel=1e-6)
 
 
+@pytest.mark.parametrize("board", ["tensorboard", "trackio"])
+def test_a_finished_run_that_is_asked_again_keeps_its_figures(board: str, tmp_path: Path) -> None:
+    """Nothing is left to train: what comes first is the end, at a step that is there already."""
+
+    def start() -> Dashboard:
+        if board == "trackio":
+            return TrackioRun(tmp_path, "mine", tmp_path / board, {"seed": 0})
+        return TensorBoardFiles(tmp_path / board, {"seed": 0})
+
+    first, again = start(), start()
+    for step in (1, 2):
+        first.log_metrics({"train/loss": 1.0}, step)
+    for one in (first, again):
+        one.close({"steps": 2, "valid": {"de": {"perplexity": 3.0, "tokens": 7}}})
+    assert steps(BOARDS[board](tmp_path), "train/loss") == [1, 2]
+    assert set(steps(BOARDS[board](tmp_path), "final/valid/de/perplexity")) == {2}
+
+
 @pytest.mark.slow
 def test_wandb_has_one_id_and_the_figures_of_the_end(killed: Path) -> None:
     first, second = map(list, map(read_records, wandb_files(killed)))
@@ -142,6 +168,22 @@ def test_wandb_has_one_id_and_the_figures_of_the_end(killed: Path) -> None:
     }
     assert shown["final/test/de/perplexity"] == summary["test"]["de"]["perplexity"]
     assert second[-1].WhichOneof("record_type") == "exit"
+
+
+@pytest.mark.slow
+def test_wandb_sync_joins_the_starts_of_a_run(killed: Path) -> None:
+    with wandb_server() as server:
+        done = subprocess.run(
+            [str(SCRIPTS / "wandb"), "sync", "--yes", *map(str, wandb_folders(killed))],
+            env=environment() | server.variables,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    (history,) = server.history.values()
+    assert [row["_step"] for row in history] == list(range(1, STEPS + 1))
 
 
 @pytest.mark.slow
@@ -163,7 +205,8 @@ def test_samples_are_shown_beside_the_figures(killed: Path) -> None:
 @pytest.mark.slow
 def test_jobs_of_a_sweep_are_runs_of_a_group(words: tuple[str, ...], tmp_path: Path) -> None:
     own = ("trainer.max_steps=2", "schedule.warmup_steps=1", "logger=wandb", "sweep.name=rates")
-    run("xlm-train", "-m", *words, *own, "optimizer.lr=1e-3,2e-3", cwd=tmp_path).expect()
+    kept = "logger.wandb.log_checkpoints=true"
+    run("xlm-train", "-m", *words, *own, kept, "optimizer.lr=1e-3,2e-3", cwd=tmp_path).expect()
     seen = []
     for number in (0, 1):
         (file,) = wandb_files(tmp_path / "outputs" / "sweeps" / "rates" / str(number))
@@ -175,6 +218,8 @@ def test_jobs_of_a_sweep_are_runs_of_a_group(words: tuple[str, ...], tmp_path: P
             1,
             2,
         ]
+        artifacts = {r.artifact.name for r in read_records(file) if r.HasField("artifact")}
+        assert artifacts >= {f"rates-{number}-best", f"rates-{number}-last"}
     assert seen == [("rates-0", 1e-3), ("rates-1", 2e-3)]
 
 

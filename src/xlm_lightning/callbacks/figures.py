@@ -17,6 +17,8 @@ import torch
 from lightning_fabric.utilities.throughput import get_available_flops
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.strategies import Strategy
+from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities import rank_zero_only
 
 from xlm_lightning.flops import training_flops
 from xlm_lightning.streaming.turns import TLM
@@ -55,6 +57,8 @@ class TrainingFigures(Callback):
     def setup(  # type: ignore[override]
         self, trainer: pl.Trainer, pl_module: LanguageModeling, stage: str
     ) -> None:
+        if stage != TrainerFn.FITTING:
+            return
         self._strategy = trainer.strategy
         self._objectives = pl_module.objectives
         self._nats = torch.zeros(len(self._objectives))
@@ -218,7 +222,7 @@ class TrainingFigures(Callback):
 
     def _load_tokens_by_language(self, counted: Mapping[str, int] | None) -> None:
         if counted is None:
-            print(
+            rank_zero_only(print)(
                 "the checkpoint is of a version that did not count tokens by language: "
                 "train/LANGUAGE/tokens_seen begins at 0 here",
                 file=sys.stderr,

@@ -29,7 +29,10 @@ class Dashboard(Logger):
         raise NotImplementedError
 
     def close(self, summary: Mapping[str, Any]) -> None:
-        """Show `final_figures` of the summary, and end; called once, on rank 0."""
+        """Show `final_figures` of the summary, which a stopped run does not have, and end.
+
+        Called once, on rank 0.
+        """
         raise NotImplementedError
 
     @property

@@ -41,10 +41,11 @@ class TensorBoardFiles(Dashboard):
 
     def close(self, summary: Mapping[str, Any]) -> None:
         """See `Dashboard`."""
-        writer = self._writer(summary["steps"] + 1)  # unless the run had nothing left to train
-        for name, value in final_figures(summary).items():
-            writer.add_scalar(name, value, summary["steps"])
-        writer.close()
+        if figures := final_figures(summary):
+            self._writer(summary["steps"] + 1)  # after a run that had nothing left to train
+            self.log_metrics(figures, summary["steps"])
+        if self._opened is not None:
+            self._opened.close()
 
     def _writer(self, first_step: int) -> SummaryWriter:
         if self._opened is None:

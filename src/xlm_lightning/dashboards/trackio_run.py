@@ -36,6 +36,7 @@ class TrackioRun(Dashboard):
         self._start(step)
         row = {name: value for name, value in metrics.items() if name != "epoch"}
         self._storage().bulk_log(self._project, self._name, [row], [step], config=self._config)
+        self._config = {}  # is kept once
 
     def log_samples(self, samples: Sequence[Sample], step: int) -> None:
         """See `Dashboard`; a table a validation."""
@@ -44,8 +45,9 @@ class TrackioRun(Dashboard):
 
     def close(self, summary: Mapping[str, Any]) -> None:
         """See `Dashboard`."""
-        self._start(summary["steps"] + 1)  # after a run that had nothing left to train
-        self.log_metrics(final_figures(summary), summary["steps"])
+        if figures := final_figures(summary):
+            self._start(summary["steps"] + 1)  # after a run that had nothing left to train
+            self.log_metrics(figures, summary["steps"])
 
     def _storage(self) -> Any:
         from trackio import sqlite_storage
@@ -63,6 +65,6 @@ class TrackioRun(Dashboard):
             with closing(sqlite3.connect(database)) as connection, connection:
                 connection.execute(
                     "DELETE FROM metrics WHERE run_name = ? "
-                    """AND (step >= ? OR metrics LIKE '{"final/%')""",
+                    """AND (step >= ? OR CAST(metrics AS TEXT) LIKE '{"final/%')""",
                     [self._name, first_step],
                 )

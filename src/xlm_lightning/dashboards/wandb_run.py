@@ -115,7 +115,7 @@ class WandbRun(Dashboard):
         self._run.summary.update(final_figures(summary))
         if self._log_checkpoints:
             for alias in ("best", "last"):
-                self._keep(summary[f"{alias}_checkpoint"], alias)
+                self._keep(summary.get(f"{alias}_checkpoint"), alias)
         self._run.finish()
 
     def _send(self, step: int, row: Mapping[str, Any]) -> None:
