@@ -106,7 +106,7 @@ def test_a_terminal_shows_bars_for_training_and_scoring(crumbs: Path, tmp_path: 
     assert re.search(rf"training: 100%\|.*\| {STEPS}/{STEPS}, loss", shown)
     perplexity, speed = r"perplexity de [\d.]+ en [\d.]+", r"[\d,]+ tokens/s, \d\.\d cores"
     assert re.search(rf"loss \d\.\d{{3}}, {perplexity}, {speed}, 0\d:\d\d left", shown)
-    assert "validation: 100%" in shown
+    assert "validation: " in shown
     assert "scoring valid: 100%" in shown
     assert "scoring test: 100%" in shown
 

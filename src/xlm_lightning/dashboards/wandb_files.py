@@ -1,4 +1,4 @@
-"""What an offline run of wandb has on disk, read back: wandb 0.26 and later have no reader.
+"""What a run of wandb has on disk, read back: wandb 0.26 and later have no reader.
 
 The file is LevelDB's log: after 7 bytes of wandb's own, blocks of 32,768 bytes with records of a
 header (checksum 4 bytes, length 2, kind 1) and a part of a message of `wandb_internal.proto`.
@@ -45,6 +45,6 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def last_step(folder: Path, run_id: str) -> int:
-    """Return the last step in the offline files of a run, -1 where there is none."""
-    files = folder.glob(f"offline-run-*-{run_id}/run-{run_id}.wandb")
+    """Return the last step in the files of a run, of online starts too; -1 where there is none."""
+    files = folder.glob(f"*run-*-{run_id}/run-{run_id}.wandb")
     return max((row["_step"] for file in files for row in read_rows(file)), default=-1)

@@ -91,8 +91,7 @@ class WandbRun(Dashboard):
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         step = step or 0
         if self._held is None:
-            for past, row in self._earlier(step):
-                self._send(past, row)
+            self._catch_up(step)
         elif self._held[0] != step:
             self._send(*self._held)
         row = {} if self._held is None or self._held[0] != step else self._held[1]
@@ -111,12 +110,17 @@ class WandbRun(Dashboard):
             self._send(*self._held)
 
     def close(self, summary: Mapping[str, Any]) -> None:
-        """See `Dashboard`."""
+        """See `Dashboard`; a run killed while it was scored at the end logs nothing any more."""
+        self._catch_up(summary.get("steps", 0) + 1)
         self._run.summary.update(final_figures(summary))
         if self._log_checkpoints:
             for alias in ("best", "last"):
                 self._keep(summary.get(f"{alias}_checkpoint"), alias)
         self._run.finish()
+
+    def _catch_up(self, step: int) -> None:
+        for past, row in self._earlier(step):
+            self._send(past, row)
 
     def _send(self, step: int, row: Mapping[str, Any]) -> None:
         if step >= self._next:
