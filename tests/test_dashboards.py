@@ -171,10 +171,11 @@ def test_wandb_has_one_id_and_the_figures_of_the_end(killed: Path) -> None:
 
 
 @pytest.mark.slow
-def test_wandb_sync_joins_the_starts_of_a_run(killed: Path) -> None:
+def test_wandb_sync_joins_the_starts_of_a_run(killed: Path, tmp_path: Path) -> None:
     with wandb_server() as server:
         done = subprocess.run(
             [str(SCRIPTS / "wandb"), "sync", "--yes", *map(str, wandb_folders(killed))],
+            cwd=tmp_path,  # where it writes a log
             env=environment() | server.variables,
             capture_output=True,
             text=True,
