@@ -16,6 +16,7 @@ BENCH = Path(__file__).resolve().parent.parent / "bench"
 SHORTEST = {
     "generate": ["--rounds=1", "--batches=2"],
     "loader": [],
+    "logging_cost": ["--steps=2", "--rounds=1", "model.layers=1", "model.dim=32", "model.heads=2"],
     "loop": ["--steps=60", "--turns=1"],
     "masked": ["model.layers=1", "trainer.max_steps=2", "schedule.warmup_steps=1"],
     "prepare": [],

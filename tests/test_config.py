@@ -131,7 +131,7 @@ def test_values_arrive_as_they_were_written() -> None:
         "data.dir=my data, [1]=x",
         "trainer.devices=[0,2]",
         "optimizer.lr=1e-3",
-        "logger=[wandb,tensorboard]",
+        "logger=[wandb,tensorboard,trackio]",
         "++seed=7",
     )
     assert isinstance(config, Train)
@@ -139,8 +139,9 @@ def test_values_arrive_as_they_were_written() -> None:
     assert config.trainer.devices == [0, 2]
     assert config.optimizer.lr == 1e-3
     assert config.logger.wandb is not None
-    assert config.logger.wandb.group == "xlm_clm_ende_1024"
+    assert config.logger.wandb.group is None
     assert config.logger.tensorboard is not None
+    assert config.logger.trackio is not None
     assert config.seed == 7
     assert yaml.safe_load(yaml.safe_dump(asdict(config))) == asdict(config)
 

@@ -103,8 +103,10 @@ def test_a_terminal_shows_bars_for_training_and_scoring(crumbs: Path, tmp_path: 
     words = (*TINY, f"data.dir={crumbs}", f"run.dir={tmp_path / 'run'}")
     quick = ("callbacks.progress_seconds=0.01", "trainer.max_time=00:00:10:00")
     shown = run_on_a_terminal("xlm-train", *words, *quick).expect().stderr
-    assert re.search(rf"training: 100%\|.*\| {STEPS}/{STEPS} \[", shown)
-    assert re.search(r"loss \d\.\d{3}, [\d,]+ tokens/s, 0\d:\d\d left", shown)
+    assert re.search(rf"training: 100%\|.*\| {STEPS}/{STEPS}, loss", shown)
+    perplexity, speed = r"perplexity de [\d.]+ en [\d.]+", r"[\d,]+ tokens/s, \d\.\d cores"
+    assert re.search(rf"loss \d\.\d{{3}}, {perplexity}, {speed}, 0\d:\d\d left", shown)
+    assert "validation: " in shown
     assert "scoring valid: 100%" in shown
     assert "scoring test: 100%" in shown
 

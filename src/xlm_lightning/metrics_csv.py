@@ -53,6 +53,15 @@ class MetricsCsv(Logger):
         with self.path.open("a", encoding="utf-8", newline="") as file:
             file.write(self._format([row], header=False))
 
+    def rows_before(self, step: int) -> list[tuple[int, dict[str, float]]]:
+        """Return what is known of each step before `step`, as of now."""
+        known: dict[int, dict[str, float]] = {}
+        for row in self._read():
+            at = int(row.pop("step"))
+            if at < step:
+                known.setdefault(at, {}).update({k: float(v) for k, v in row.items() if v != ""})
+        return sorted(known.items())
+
     def _start(self, first_step: int) -> None:
         self._started = True
         rows = [row for row in self._read() if int(row["step"]) < first_step]

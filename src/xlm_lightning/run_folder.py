@@ -175,6 +175,7 @@ def provenance(
     data_dir: str,
     data_folder: Path,
     manifest: Manifest,
+    shares: Mapping[str, Mapping[str, float]],
     precision_asked: str,
     precision_used: str,
     world_size: int,
@@ -194,6 +195,7 @@ def provenance(
             **_described_data(manifest),
         },
         "precision": {"asked": precision_asked, "used": precision_used},
+        **shares,
     }
 
 

@@ -53,8 +53,9 @@ class LanguageModeling(pl.LightningModule):
         self.model = model
         self.objectives = list(objectives)
         self.languages = list(languages)
+        self.pairs = list(pairs) if TLM in objectives else []
         # What the figures of an objective are of: languages, or pairs of them.
-        self._scored = {name: pairs if name == TLM else languages for name in objectives}
+        self._scored = {name: self.pairs if name == TLM else self.languages for name in objectives}
         self.bytes_per_token = bytes_per_token
         self.optimizer_arguments = dict(optimizer)
         self.schedule_arguments = dict(schedule)

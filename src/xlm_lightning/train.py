@@ -36,6 +36,7 @@ from xlm_lightning.report import leave_report
 from xlm_lightning.run_folder import RunFolder, prepared_text_model, provenance, weights_sha256
 from xlm_lightning.sharding import whole_weights
 from xlm_lightning.slurm import requeued_after
+from xlm_lightning.streaming.turns import TLM
 
 
 def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
@@ -130,8 +131,8 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
             summary["warnings"] = heard
         if trainer.is_global_zero:
             run.write_summary(summary)
+            close_loggers(loggers, summary)
             leave_report(run.path)
-        close_loggers(trainer.loggers)
         if signals.stopped_by:
             summary["exit_code"] = 128 + signals.stopped_by
             if not (trainer.is_global_zero and requeued_after(signals.stopped_by)):
@@ -194,12 +195,18 @@ def _wait_for_rank_0(trainer: pl.Trainer) -> None:
 def _provenance(
     config: schema.Train, command: Sequence[str], trainer: pl.Trainer, data: StreamingDataModule
 ) -> dict[str, Any]:
+    shares = {}  # what part of the tokens each language is to get, of pairs that of batches
+    if set(data.turns.objectives) != {TLM}:
+        shares["language_shares"] = data.plan.probabilities
+    if data.pair_slots is not None:
+        shares["pair_shares"] = data.pair_slots.plan.probabilities
     return provenance(
         command=command,
         seed=config.seed,
         data_dir=config.data.dir,
         data_folder=data.folder,
         manifest=data.manifest,
+        shares=shares,
         precision_asked=config.trainer.precision,
         precision_used=str(trainer.precision),
         world_size=trainer.world_size,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from xlm_lightning.dashboards.dashboard import Sample
 from xlm_lightning.model import XLM
 from xlm_lightning.objectives import predictions
 from xlm_lightning.streaming.masked_evaluation import MaskedBatch, MaskedEvaluationBatches
@@ -21,18 +22,18 @@ class FilledGaps:
     pipelines: Mapping[str, TextPipeline]  # in the order of the language ids
     shards: TokenShards  # of the valid split
 
-    def __call__(self, model: XLM, step: int) -> list[str]:
-        """Two paragraphs a language."""
+    def __call__(self, model: XLM, step: int) -> list[Sample]:
+        """Two a language."""
         blocks = MaskedEvaluationBatches(self.shards, 1, max_tokens=self.shards.stream_length)
-        paragraphs = []
+        samples = []
         for batch in map(blocks.__getitem__, range(len(blocks))):
             language, pipeline = list(self.pipelines.items())[batch["language"]]
-            paragraphs += _filled(model, batch, language, pipeline)
-        return paragraphs
+            samples += _filled(model, batch, language, pipeline)
+        return samples
 
 
 @torch.inference_mode()
-def _filled(model: XLM, batch: MaskedBatch, language: str, pipeline: TextPipeline) -> list[str]:
+def _filled(model: XLM, batch: MaskedBatch, language: str, pipeline: TextPipeline) -> list[Sample]:
     places, targets = batch["places"], batch["targets"]
     tokens = batch["tokens"].long()
     device = model.tokens.weight.device
@@ -45,4 +46,4 @@ def _filled(model: XLM, batch: MaskedBatch, language: str, pipeline: TextPipelin
         for words in (targets, guesses)
     )
     found = f"{right} of {len(places)} hidden tokens found"
-    return [f"**{language}** {text}", f"**{language}, {found}** {filled}"]
+    return [Sample(language, text), Sample(f"{language}, {found}", filled)]

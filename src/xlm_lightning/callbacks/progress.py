@@ -1,7 +1,8 @@
-"""Progress on stderr: loss, tokens per second, time left; line by line without a terminal."""
+"""Progress on stderr: loss, perplexity, speed, load, time left; line by line off a terminal."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import Any
@@ -17,11 +18,15 @@ from xlm_lightning.task import LanguageModeling
 
 LINE_SECONDS = 20.0  # between two lines of a log file
 # Without tqdm's own time left, which knows nothing of max_time and counts validations as steps.
-TRAINING_BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+TRAINING_BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt}{postfix}"
+SHORTEST_BAR = 6  # columns
+# From left to right; and what counts most, of which a narrow terminal leaves out the last.
+IN_ORDER = ("loss", "perplexity", "speed", "load", "left")
+BY_WEIGHT = ("loss", "left", "speed", "perplexity", "load")
 
 
 class Progress(Callback):
-    """Shows optimizer steps; a validation adds a line with the perplexity of every language."""
+    """Shows optimizer steps and, below, a validation, which leaves a line with its perplexities."""
 
     def __init__(
         self, figures: TrainingFigures, seconds: float, timer: Timer | None = None
@@ -32,11 +37,13 @@ class Progress(Callback):
         self.interactive = sys.stderr.isatty()
         self.seconds = seconds if self.interactive else max(seconds, LINE_SECONDS)
         self._bar: tqdm[Any] | None = None
+        self._validation: tqdm[Any] | None = None  # while training
+        self._perplexity = ""  # of each language, at the last validation
         self._updated = 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._updated = time.monotonic()
-        self._open(trainer, "training", "step", trainer.max_steps, bar_format=TRAINING_BAR)
+        self._bar = self._open(trainer, "training", trainer.max_steps, bar_format=TRAINING_BAR)
         if self._bar is not None:
             self._bar.update(trainer.global_step)
 
@@ -44,24 +51,25 @@ class Progress(Callback):
         if not trainer.is_global_zero or time.monotonic() - self._updated < self.seconds:
             return
         self._updated = time.monotonic()
-        known = bool(self.figures.latest)  # nothing before the first logging
         if self._bar is not None:
-            if known:
-                self._bar.set_postfix_str(self._latest(trainer), refresh=False)
-            self._bar.update(trainer.global_step - self._bar.n)
-        elif known:
+            self._advance(self._bar, trainer)
+        elif self.figures.latest:  # nothing before the first logging
             of_all = f"step {trainer.global_step:,} of {trainer.max_steps:,}"
-            self._write(f"{of_all}: {self._latest(trainer)}")
+            latest = self._latest(trainer)
+            told = [latest[name] for name in IN_ORDER if name != "perplexity"]  # has its own lines
+            self._write(f"{of_all}: {', '.join(told)}")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.state.fn != TrainerFn.FITTING:
-            self._open(trainer, "scoring valid", "batch", int(sum(trainer.num_val_batches)))
-        elif self._bar is not None:
-            self._bar.set_description("validation")
+        batches = int(sum(trainer.num_val_batches))
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._validation = self._open(trainer, "validation", batches, leave=False)
+        else:
+            self._bar = self._open(trainer, "scoring valid", batches)
 
     def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if trainer.state.fn != TrainerFn.FITTING and self._bar is not None:
-            self._bar.update()
+        bar = self._validation if trainer.state.fn == TrainerFn.FITTING else self._bar
+        if bar is not None:
+            bar.update()
 
     def on_validation_end(  # type: ignore[override]
         self, trainer: pl.Trainer, pl_module: LanguageModeling
@@ -71,13 +79,16 @@ class Progress(Callback):
             return
         if not trainer.is_global_zero:
             return
-        if self._bar is not None:
-            self._bar.set_description("training")
-        parts = [f"{name} {value:.2f}" for name, value in perplexities(pl_module.results)]
-        self._write(f"step {trainer.global_step:,}: valid perplexity {', '.join(parts)}")
+        if self._validation is not None:
+            self._validation.close()
+            self._validation = None
+        parts = {name: f"{name} {value:.2f}" for name, value in perplexities(pl_module.results)}
+        self._perplexity = " ".join(part for name, part in parts.items() if "mean" not in name)
+        told = ", ".join(parts.values())
+        self._write(f"step {trainer.global_step:,}: valid perplexity {told}")
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._open(trainer, "scoring test", "batch", int(sum(trainer.num_test_batches)))
+        self._bar = self._open(trainer, "scoring test", int(sum(trainer.num_test_batches)))
 
     def on_test_batch_end(self, *_: Any) -> None:
         if self._bar is not None:
@@ -88,18 +99,40 @@ class Progress(Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._bar is not None:
-            self._bar.update(trainer.global_step - self._bar.n)
+            self._advance(self._bar, trainer)
         self._close()
 
     def on_exception(self, *_: Any) -> None:
         self._close()
 
-    def _latest(self, trainer: pl.Trainer) -> str:
+    def _advance(self, bar: tqdm[Any], trainer: pl.Trainer) -> None:
+        if self.figures.latest:
+            bar.set_postfix_str(self._fitting(trainer), refresh=False)
+        bar.update(trainer.global_step - bar.n)
+
+    def _latest(self, trainer: pl.Trainer) -> dict[str, str]:
         latest = self.figures.latest
-        return (
-            f"loss {latest['train/loss']:.3f}, {latest['train/tokens_per_second']:,.0f} tokens/s, "
-            f"{tqdm.format_interval(self._seconds_left(trainer))} left"
-        )
+        memory = latest.get("train/gpu_memory_gb")
+        cores = latest.get("train/cpu_cores_used")
+        return {
+            "loss": f"loss {latest['train/loss']:.3f}",
+            "perplexity": f"perplexity {self._perplexity}" if self._perplexity else "",
+            "speed": f"{latest['train/tokens_per_second']:,.0f} tokens/s",
+            "load": f"{cores:.1f} cores" if memory is None else f"{memory:.1f} GB",
+            "left": f"{tqdm.format_interval(self._seconds_left(trainer))} left",
+        }
+
+    def _fitting(self, trainer: pl.Trainer) -> str:
+        """As much as there is room for, so that no line is broken."""
+        taken = len(f"training: 100%|| {trainer.max_steps}/{trainer.max_steps}") + SHORTEST_BAR
+        room = os.get_terminal_size(sys.stderr.fileno()).columns - taken
+        latest, chosen = self._latest(trainer), set[str]()
+        for name in BY_WEIGHT:
+            needed = len(latest[name]) + len(", ")
+            if latest[name] and needed <= room:
+                chosen.add(name)
+                room -= needed
+        return ", ".join(latest[name] for name in IN_ORDER if name in chosen)
 
     def _seconds_left(self, trainer: pl.Trainer) -> float:
         """Until `max_steps` or `max_time`, whichever comes first."""
@@ -119,21 +152,25 @@ class Progress(Callback):
         self,
         trainer: pl.Trainer,
         what: str,
-        unit: str,
         total: int,
+        *,
+        leave: bool = True,
         bar_format: str | None = None,
-    ) -> None:
-        if self.interactive and trainer.is_global_zero:
-            self._bar = tqdm(
-                total=total,
-                unit=unit,
-                desc=what,
-                dynamic_ncols=True,
-                bar_format=bar_format,
-                file=sys.stderr,
-            )
+    ) -> tqdm[Any] | None:
+        if not (self.interactive and trainer.is_global_zero):
+            return None
+        return tqdm(
+            total=total,
+            unit="batch",
+            desc=what,
+            leave=leave,
+            dynamic_ncols=True,
+            bar_format=bar_format,
+            file=sys.stderr,
+        )
 
     def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        for bar in (self._validation, self._bar):
+            if bar is not None:
+                bar.close()
+        self._validation = self._bar = None

@@ -1,4 +1,4 @@
-"""Text in every language at every validation, kept in `samples.md`."""
+"""Text in every language at every validation, kept in `samples.md` and shown on dashboards."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.trainer.states import TrainerFn
 
 from xlm_lightning.atomic import write_text
+from xlm_lightning.dashboards.dashboard import Dashboard, Sample
 from xlm_lightning.generation import generate
 from xlm_lightning.model import XLM
 from xlm_lightning.sharding import whole_model
 from xlm_lightning.task import LanguageModeling, mix
 from xlm_lightning.text.pipeline import TextPipeline
 
-Write = Callable[[XLM, int], list[str]]  # (model, step) -> paragraphs
+Write = Callable[[XLM, int], list[Sample]]  # (model, step)
 _HEADING = re.compile(r"^## step ([\d,]+)$", re.MULTILINE)
 
 
@@ -47,9 +48,13 @@ class Samples(Callback):
         model = whole_model(pl_module, pl_module.model)
         if trainer.is_global_zero:
             step = trainer.global_step
-            paragraphs = [f"## step {step:,}", *self.write(model, step)]
+            samples = self.write(model, step)
+            paragraphs = [f"## step {step:,}", *(f"**{s.title}** {s.text}" for s in samples)]
             with self.path.open("a", encoding="utf-8") as file:
                 file.write("".join(f"{paragraph}\n\n" for paragraph in paragraphs))
+            for logger in trainer.loggers:
+                if isinstance(logger, Dashboard):
+                    logger.log_samples(samples, step)
 
 
 @dataclass(frozen=True)
@@ -62,10 +67,10 @@ class OwnText:
     top_k: int  # 0: draw from all words
     seed: int
 
-    def __call__(self, model: XLM, step: int) -> list[str]:
-        """One paragraph a language."""
+    def __call__(self, model: XLM, step: int) -> list[Sample]:
+        """One a language."""
         return [
-            f"**{language}** {self._text(model, index, pipeline, step)}"
+            Sample(language, self._text(model, index, pipeline, step))
             for index, (language, pipeline) in enumerate(self.pipelines.items())
         ]
 

@@ -151,10 +151,12 @@ class Wandb:
 
     project: str
     entity: str | None
-    group: str | None
+    group: str | None  # None: the name of the sweep, else of the experiment
+    job_type: str | None  # None: sweep, else train
     name: str | None
     tags: list[str]
     mode: Annotated[str, OneOf("auto", "online", "offline")]  # auto: offline when there is no login
+    log_checkpoints: bool  # the best and the last one, as artifacts, at the run's end
 
 
 @dataclass
@@ -165,11 +167,20 @@ class Tensorboard:
 
 
 @dataclass
+class Trackio:
+    """Trackio's database below the run folder."""
+
+    project: Annotated[str, NotEmpty()]
+    folder: Annotated[str, NotEmpty()]
+
+
+@dataclass
 class Logger:
     """Loggers beside metrics.csv, which is always written."""
 
     wandb: Wandb | None
     tensorboard: Tensorboard | None
+    trackio: Trackio | None
 
 
 @dataclass

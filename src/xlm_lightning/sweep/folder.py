@@ -16,6 +16,7 @@ from xlm_lightning.errors import UserError
 
 SWEEPS = Path("outputs", "sweeps")
 TABLE = "sweep.csv"
+_JOBS = "sweep.json"
 _PATIENCE_SECONDS = 120.0  # for the jobs of a killed sweep to save and end
 
 
@@ -60,7 +61,7 @@ class SweepFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         self.lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
         self._wait_for_lock()
-        path = self.path / "sweep.json"
+        path = self.path / _JOBS
         if not path.is_file():
             write_json(path, what)
             return
@@ -95,6 +96,12 @@ class SweepFolder:
         except BlockingIOError:
             return False
         return True
+
+
+def sweep_of(run_dir: Path) -> str | None:
+    """Return the name of the sweep whose job left, or will leave, this run folder."""
+    sweep = run_dir.absolute().parent
+    return sweep.name if (sweep / _JOBS).is_file() else None
 
 
 def _is_alive(process: int) -> bool:
