@@ -31,7 +31,8 @@ from xlm_lightning.loggers import build_loggers, close_loggers, open_loggers
 from xlm_lightning.machine import keep_freed_memory
 from xlm_lightning.overrides import read_words
 from xlm_lightning.prepare import prepare
-from xlm_lightning.run_folder import RunFolder, prepared_text_model, weights_sha256
+from xlm_lightning.provenance import weights_sha256
+from xlm_lightning.run_folder import RunFolder, prepared_text_model
 
 EVERYTHING = ("logger=[csv,tensorboard,trackio,wandb]", "logger.wandb.mode=offline")
 NOTHING = ("callbacks.samples.new_tokens=0",)

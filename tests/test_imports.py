@@ -17,6 +17,7 @@ LIGHTNING = {"train", "assembly", "task", "data", "callbacks", "loggers", "metri
     "closing",  # scores through the Trainer
     "checkpoint_writer",  # is what Lightning writes through
 }
+LIGHT = {"text", "manifest", "atomic", "errors", "data_prep", "run_folder", "report", "reporting"}
 HYDRA = {"hydra", "omegaconf"}
 LIGHTNINGS = {"pytorch_lightning", "lightning", "lightning_fabric"}
 HEAVY = {"torch", "wandb", "transformers", "tensorboard", "trackio"} | LIGHTNINGS
@@ -65,6 +66,7 @@ ALLOWED: dict[str, set[str]] = {
     "reporting": FILES | {"config_files", "recall", "run_folder", ""},  # "": the version
     "report": FILES | {"reporting", "schema"},
     "word_map": {"text"},
+    "provenance": {"manifest"},
     "run_folder": FILES | {"manifest", "model", "recall", "text"},
     "checkpoint": FILES | {"model", "run_folder", "trained"},
     "checkpoint_writer": FILES | {"checkpoint"},
@@ -96,8 +98,8 @@ ALLOWED: dict[str, set[str]] = {
     | {"callbacks", "checkpoint_writer", "energy_meter", "launch", "machine", "streaming"}
     | {"warm_start"},
     "train": RUN
-    | {"assembly", "callbacks", "closing", "launch", "loggers", "machine", "report"}
-    | {"sharding", "slurm", "streaming"},
+    | {"assembly", "callbacks", "closing", "launch", "loggers", "machine", "provenance"}
+    | {"report", "sharding", "slurm", "streaming"},
     "suites": ERRORS
     | {"data_prep", "model", "sentence_scores", "streaming", "suites"}
     | {"text", "trained", ""},
@@ -181,7 +183,17 @@ def test_imports_go_down_only(file: Path) -> None:
     assert own in DOOR or not foreign & HYDRA
     assert own in LIGHTNING or not foreign & LIGHTNINGS
     assert own == "dashboards" or not foreign & {"wandb", "tensorboard", "trackio"}
-    if own in {"text", "manifest", "atomic", "errors", "data_prep"} | DOOR:
+    light = {
+        "text",
+        "manifest",
+        "atomic",
+        "errors",
+        "data_prep",
+        "run_folder",
+        "report",
+        "reporting",
+    }
+    if own in light | DOOR:
         assert "torch" not in foreign
 
 

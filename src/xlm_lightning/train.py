@@ -32,8 +32,9 @@ from xlm_lightning.errors import UserError
 from xlm_lightning.launch import lost_contact
 from xlm_lightning.loggers import build_loggers, close_loggers, open_loggers
 from xlm_lightning.machine import keep_freed_memory, uses_gpu
+from xlm_lightning.provenance import provenance, weights_sha256
 from xlm_lightning.report import leave_report
-from xlm_lightning.run_folder import RunFolder, prepared_text_model, provenance, weights_sha256
+from xlm_lightning.run_folder import RunFolder, prepared_text_model
 from xlm_lightning.sharding import whole_weights
 from xlm_lightning.slurm import requeued_after
 from xlm_lightning.streaming.turns import TLM

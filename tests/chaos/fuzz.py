@@ -47,8 +47,9 @@ from xlm_lightning.errors import RunFailed, UserError
 from xlm_lightning.manifest import Manifest
 from xlm_lightning.metrics_csv import MetricsCsv
 from xlm_lightning.pretrained import load_model
+from xlm_lightning.provenance import weights_sha256
 from xlm_lightning.recall import recalled
-from xlm_lightning.run_folder import RunFolder, weights_sha256
+from xlm_lightning.run_folder import RunFolder
 from xlm_lightning.streaming.plan import Plan
 from xlm_lightning.streaming.shards import TokenShards
 from xlm_lightning.text.bpe import BytePairEncoder, read_codes
