@@ -12,6 +12,10 @@ from chromium import DESKTOP, PHONE, Look, chromium
 from crumbs import crumbs_of
 from in_process import call
 
+from xlm_lightning.reporting import plots
+from xlm_lightning.reporting.coordinates import parallel_coordinates
+from xlm_lightning.reporting.record import Point
+
 WORDS = (
     "experiment=debug",
     "trainer.accelerator=cpu",
@@ -131,6 +135,32 @@ def test_damaged_files_are_named(name: str, copied: Path) -> None:
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
     told = call("xlm-report", f"runs={tmp_path}").expect(2).stderr
     assert "neither a run" in told
+
+
+def test_long_curves_are_drawn_by_means() -> None:
+    points = [Point(step, 10.0 * step, 0.5 * step, float(step % 2)) for step in range(1, 4001)]
+    (rows,) = [plots.curves({"loss": points}, "loss")["data"]["values"]]
+    assert len(rows) == plots.MAX_POINTS
+    assert {row["value"] for row in rows} == {0.5}
+    assert rows[-1] | {"value": 0} == {
+        "series": "loss",
+        "step": 4000,
+        "tokens": 40_000,
+        "seconds": 2000.0,
+        "time": "33 min 20 s",
+        "value": 0,
+    }
+
+
+def test_coordinates_of_numbers_and_words() -> None:
+    columns = [("lr", [0.1, 0.2, 0.3, 0.5]), ("init", ["b", "a", "b", None])]
+    lines, labels = (
+        layer["data"]["values"] for layer in parallel_coordinates(columns, "wxyz", None)["layer"]
+    )
+    places = {(line["run"], line["column"]): line["place"] for line in lines}
+    assert [places[run, "lr"] for run in "wxyz"] == pytest.approx([0, 0.25, 0.5, 1])
+    assert [places[run, "init"] for run in "wxyz"] == [1, 0, 1, None]
+    assert [label["label"] for label in labels] == ["0.1", "0.3", "0.5", "a", "b"]
 
 
 @pytest.mark.slow

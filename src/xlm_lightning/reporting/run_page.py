@@ -83,6 +83,13 @@ def _tiles(run: RunRecord) -> Iterator[tuple[str, str, str]]:
     speed = run.summary.get("tokens_per_second")
     if speed:
         yield "tokens per second", f"{speed:,.0f}", "mean over the training"
+    utilisation = _last(run, "train/model_flop_utilisation")
+    if utilisation is not None:
+        yield (
+            "of what the GPUs could do",
+            f"{utilisation:.1%}",
+            "model FLOP utilisation, at the end",
+        )
     energy = run.summary.get("energy")
     if energy:
         yield (
