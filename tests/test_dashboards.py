@@ -205,9 +205,9 @@ def test_samples_are_shown_beside_the_figures(killed: Path) -> None:
 
 @pytest.mark.slow
 def test_jobs_of_a_sweep_are_runs_of_a_group(words: tuple[str, ...], tmp_path: Path) -> None:
-    own = ("trainer.max_steps=2", "schedule.warmup_steps=1", "logger=wandb", "sweep.name=rates")
-    kept = "logger.wandb.log_checkpoints=true"
-    run("xlm-train", "-m", *words, *own, kept, "optimizer.lr=1e-3,2e-3", cwd=tmp_path).expect()
+    own = ("trainer.max_steps=2", "trainer.val_check_interval=2", "schedule.warmup_steps=1")
+    kept = ("logger=wandb", "logger.wandb.log_checkpoints=true", "sweep.name=rates")
+    run("xlm-train", "-m", *words, *own, *kept, "optimizer.lr=1e-3,2e-3", cwd=tmp_path).expect()
     seen = []
     for number in (0, 1):
         (file,) = wandb_files(tmp_path / "outputs" / "sweeps" / "rates" / str(number))

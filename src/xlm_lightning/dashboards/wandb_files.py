@@ -7,6 +7,8 @@ header (checksum 4 bytes, length 2, kind 1) and a part of a message of `wandb_in
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,23 @@ def read_records(path: Path) -> Iterator[Any]:
     """Yield the messages (`Record`) of a file, up to the first that a kill has torn."""
     from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
 
-    data = path.read_bytes()
+    for message, _ in _messages(path.read_bytes()):
+        yield Record.FromString(message)
+
+
+def mend(folder: Path, run_id: str) -> None:
+    """Cut off what a kill has torn: after it `wandb sync` would send no later start of the run."""
+    for file in folder.glob(f"offline-run-*-{run_id}/run-{run_id}.wandb"):
+        data = file.read_bytes()
+        end = max((end for _, end in _messages(data)), default=0)
+        if end == 0:
+            shutil.rmtree(file.parent)  # nothing was written
+        elif end < len(data):
+            os.truncate(file, end)
+
+
+def _messages(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """Yield each whole message, and where it ends."""
     place, parts = _FILE_HEADER, b""
     while place + _HEADER <= len(data):
         room = _BLOCK - place % _BLOCK
@@ -32,7 +50,7 @@ def read_records(path: Path) -> Iterator[Any]:
             return
         parts = (parts if kind in (_MIDDLE, _LAST) else b"") + data[place + _HEADER : end]
         if kind in (_FULL, _LAST):
-            yield Record.FromString(parts)
+            yield parts, end
         place = end
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from pytorch_lightning.utilities import rank_zero_only
 
 from xlm_lightning.dashboards.dashboard import Dashboard, Sample, final_figures
-from xlm_lightning.dashboards.wandb_files import last_step
+from xlm_lightning.dashboards.wandb_files import last_step, mend
 from xlm_lightning.errors import UserError
 from xlm_lightning.task import MONITOR
 
@@ -67,6 +67,7 @@ class WandbRun(Dashboard):
         import wandb
         from wandb.errors import Error
 
+        mend(self.folder / "wandb", self.labels.id)
         before = last_step(self.folder / "wandb", self.labels.id) if self.offline else -1
         try:
             self._run = wandb.init(
