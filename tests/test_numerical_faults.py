@@ -14,7 +14,7 @@ from crumbs import crumbs_of
 from in_process import call
 from pytorch_lightning.plugins import MixedPrecision
 from torch import Tensor
-from training import WORDS, summary
+from training import MEASURED, WORDS, summary
 
 from xlm_lightning.checkpoint import newest_whole, read_checkpoint
 from xlm_lightning.model import XLM
@@ -185,6 +185,5 @@ def test_fp16_goes_on_with_its_scaler(
 
 def rows_without_time(folder: Path) -> list[dict[str, str]]:
     return [
-        {name: value for name, value in row.items() if name != "train/tokens_per_second"}
-        for row in rows(folder)
+        {name: value for name, value in row.items() if name not in MEASURED} for row in rows(folder)
     ]

@@ -99,6 +99,7 @@ def test_a_sweep_gives_each_job_its_folder(tiny: tuple[str, ...], tmp_path: Path
     assert all(f'href="{job}/report.html"' in report for job in range(2))
 
 
+@pytest.mark.slow
 def test_a_failing_job_does_not_stop_the_others(prepared: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     folders = f"data.dir={tmp_path / 'empty'},{crumbs_of(prepared)}"
@@ -153,6 +154,7 @@ def test_a_job_that_is_killed_does_not_stop_the_others(
     assert json.loads(stdout.splitlines()[-1])["best"]["job"] == 1
 
 
+@pytest.mark.slow
 def test_a_signal_stops_the_sweep(tiny: tuple[str, ...], tmp_path: Path) -> None:
     words = (*tiny, "trainer.max_steps=5000", "seed=1,2")
     started = tmp_path / "outputs" / "sweeps"

@@ -11,6 +11,13 @@ import pytest
 import torch
 
 STEPS = 60
+MEASURED = {  # logged figures of the machine, never the same twice
+    "train/tokens_per_second",
+    "train/teraflops_per_second",
+    "train/model_flop_utilisation",
+    "train/cpu_cores_used",
+    "train/gpu_memory_gb",
+}
 WORDS = (
     "experiment=debug",
     "trainer.accelerator=cpu",

@@ -37,7 +37,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from commands import SCRIPTS, run
 from crumbs import crumbs_of
-from training import WORDS
+from training import MEASURED, WORDS
 
 import xlm_lightning
 import xlm_lightning.train as _imported_before_the_forks  # noqa: F401
@@ -156,7 +156,7 @@ def everything(folder: Path) -> dict[str, str]:
             found |= {
                 f"metrics {number} {name}": value
                 for name, value in row.items()
-                if name != "train/tokens_per_second"
+                if name not in MEASURED
             }
     summary = json.loads((folder / "summary.json").read_text())
     for name in ("status", "steps", "tokens_seen", "weights_sha256", "valid", "test"):

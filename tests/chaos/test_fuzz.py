@@ -14,6 +14,7 @@ from chaos import fuzz
 from xlm_lightning.errors import UserError
 
 
+@pytest.mark.slow
 def test_no_damaged_file_ends_in_a_traceback(capfd: pytest.CaptureFixture[str]) -> None:
     assert fuzz.main(["--count", "69"]) == 0, capfd.readouterr().out
 
