@@ -60,10 +60,13 @@ ALLOWED: dict[str, set[str]] = {
     "original": ERRORS | {"model", "text", "tensor_names", "trained"},
     "warm_start": ERRORS | {"model", "text", "trained"},
     "huggingface": ERRORS | {"model", "text", "tensor_names", "trained", "huggingface", ""},
-    "model_card": ERRORS | {"huggingface", "model_card", "run_folder", "text", "trained", ""},
+    "model_card": ERRORS
+    | {"huggingface", "model_card", "run_folder", "text", "trained"}
+    | {"wording", ""},
+    "wording": set(),
     "recall": ERRORS,
     "config_files": {"recall"},
-    "reporting": FILES | {"config_files", "recall", "run_folder", ""},  # "": the version
+    "reporting": FILES | {"config_files", "recall", "run_folder", "wording", ""},  # "": the version
     "report": FILES | {"reporting", "schema"},
     "word_map": {"text"},
     "provenance": {"manifest"},
@@ -77,7 +80,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": ERRORS | {"manifest", "streaming"},
     "metrics_csv": FILES,
     "flops": set(),
-    "dashboards": ERRORS | {"dashboards", "task"},
+    "dashboards": ERRORS | {"dashboards", "recall", "task"},
     "loggers": ERRORS | {"dashboards", "metrics_csv", "run_folder", "schema", "sweep"},
     "callbacks": ERRORS
     | {

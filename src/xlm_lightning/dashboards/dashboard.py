@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pytorch_lightning.loggers.logger import Logger
 
+from xlm_lightning.recall import flat
 from xlm_lightning.task import LOGGED
 
 
@@ -51,17 +52,8 @@ def final_figures(summary: Mapping[str, Any]) -> dict[str, float]:
     """Return what the end has scored, all of each split with the best weights:
     `final/valid/de/perplexity` and so on."""
     told = {split: summary[split] for split in ("valid", "test") if split in summary}
-    return {f"final/{n}": v for n, v in flat(told) if n.rpartition("/")[2] in LOGGED}
-
-
-def flat(values: Mapping[str, Any], separator: str = "/") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested keys under their joined names."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            for below, leaf in flat(value, separator):
-                yield f"{name}{separator}{below}", leaf
-        else:
-            yield name, value
+    names = ((f"final.{name}".split("."), value) for name, value in flat(told))
+    return {"/".join(parts): value for parts, value in names if parts[-1] in LOGGED}
 
 
 def run_name(folder: Path) -> str:

@@ -14,7 +14,8 @@ from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_only
 
-from xlm_lightning.dashboards.dashboard import Dashboard, Sample, final_figures, flat, run_name
+from xlm_lightning.dashboards.dashboard import Dashboard, Sample, final_figures, run_name
+from xlm_lightning.recall import flat
 
 
 class TrackioRun(Dashboard):
@@ -27,7 +28,7 @@ class TrackioRun(Dashboard):
         self.folder = folder.absolute()
         self._project = project
         self._name = run_name(run_folder)
-        self._config = dict(flat(config, "."))
+        self._config = dict(flat(config))
         self._started = False
 
     @rank_zero_only

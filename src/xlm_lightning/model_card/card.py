@@ -19,7 +19,6 @@ from xlm_lightning.model_card.record import TRAINING, read_record, source_of
 from xlm_lightning.model_card.tables import (
     data_table,
     language_name,
-    listed,
     result_table,
     suite_tables,
     table,
@@ -27,6 +26,7 @@ from xlm_lightning.model_card.tables import (
 )
 from xlm_lightning.text.text_model import TextModel
 from xlm_lightning.trained import TrainedModel
+from xlm_lightning.wording import listed
 
 README = "README.md"
 MARKER = "<!-- Written by xlm-export, which replaces this file when it writes the card again. -->"

@@ -8,6 +8,7 @@ from typing import Any
 from xlm_lightning.model_card.metadata import SPLITS, first_objective, scores
 from xlm_lightning.model_card.record import source_of
 from xlm_lightning.trained import TrainedModel
+from xlm_lightning.wording import listed
 
 _NAMES = {
     "ar": "Arabic",
@@ -45,11 +46,6 @@ def table(head: Row, rows: Sequence[Row]) -> str:
 def language_name(language: str) -> str:
     """`German` for `de`; the code itself where no name is known here."""
     return _NAMES.get(language, f"`{language}`")
-
-
-def listed(words: Sequence[str]) -> str:
-    """`A`, `A and B`, `A, B and C`."""
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def data_table(data: Mapping[str, Any]) -> str:

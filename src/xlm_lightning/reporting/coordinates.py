@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xlm_lightning.reporting.plots import COLOURS, HEIGHT, Spec
-from xlm_lightning.reporting.wording import short
+from xlm_lightning.wording import short
 
 FEW = 3  # different numbers are written one by one, more as a scale
 

@@ -15,7 +15,7 @@ from xlm_lightning.reporting.coordinates import parallel_coordinates
 from xlm_lightning.reporting.page import Plot, render
 from xlm_lightning.reporting.record import RunRecord, number_of
 from xlm_lightning.reporting.run_page import remarks
-from xlm_lightning.reporting.wording import typed
+from xlm_lightning.wording import typed
 
 SWEEP_TABLE = "sweep.csv"
 _OF_ONE_RUN = ("run.", "resume", "logger.wandb.name")  # keys that are never the same

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from xlm_lightning.reporting.record import Point
-from xlm_lightning.reporting.wording import duration
+from xlm_lightning.wording import duration
 
 Spec = dict[str, Any]
 Series = Mapping[str, Sequence[Point]]

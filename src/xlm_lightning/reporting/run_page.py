@@ -12,7 +12,7 @@ from xlm_lightning.config_files import default_values
 from xlm_lightning.reporting import plots
 from xlm_lightning.reporting.page import Plot, render
 from xlm_lightning.reporting.record import RunRecord
-from xlm_lightning.reporting.wording import counted, duration, listed, number, typed
+from xlm_lightning.wording import counted, duration, listed, number, typed
 
 LABELLED_WORDS = 60
 _OBJECTIVES = {"clm": "causal", "mlm": "masked", "tlm": "translation"}
