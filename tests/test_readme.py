@@ -92,6 +92,9 @@ def test_a_command_of_the_readme_runs(line: str, folder: Path) -> None:
 def workplace(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of `folder`, the current one: a page or a help may write what another one writes."""
     shutil.copytree(folder, tmp_path / "workplace", symlinks=True)
+    outputs = tmp_path / "workplace" / "outputs"
+    for another in ("debug/RUN", "sweeps/NAME/0", "sweeps/NAME/1"):
+        shutil.copytree(outputs / "sample" / "RUN", outputs / another)
     monkeypatch.chdir(tmp_path / "workplace")
     return tmp_path / "workplace"
 

@@ -12,6 +12,7 @@ from chromium import DESKTOP, PHONE, Look, chromium
 from crumbs import crumbs_of
 from in_process import call
 
+from xlm_lightning.report import leave_report
 from xlm_lightning.reporting import plots
 from xlm_lightning.reporting.coordinates import parallel_coordinates
 from xlm_lightning.reporting.record import Point
@@ -208,3 +209,17 @@ def test_the_reader_chooses_axis_order_and_light(runs: Path) -> None:
             arg=before,
         )
         assert run.said == []
+
+
+def test_a_report_that_cannot_be_written_is_told_and_the_run_ends_well(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A disk is full at last, or the folder is somebody else's: here a folder has its name."""
+    (copied / "report.html").unlink()
+    (copied / "report.html").mkdir()
+    (copied / "report.html" / "kept").touch()
+    complaint = call("xlm-report", f"runs={copied}").expect(2).stderr
+    assert f"{copied / 'report.html'}: Is a directory; out=FILE" in complaint
+    leave_report(copied)
+    assert capsys.readouterr().err.startswith("no report: ")
+    assert not list(copied.glob(".partial-*"))

@@ -33,13 +33,19 @@ def write_report(folders: Sequence[Path], out: Path | None = None) -> Path:
     """Write the report on a run, a sweep or a folder of runs (one of them), or on several runs.
 
     Into the folder itself, or the present one for several, unless `out` names a file. Raises
-    `UserError` where there is nothing to report on.
+    `UserError` where there is nothing to report on, or the file cannot be written.
     """
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"runs={folder}: no such folder")
     path = out or (folders[0] / REPORT if len(folders) == 1 else Path(REPORT))
-    write_text(path, _page(folders, path))
+    page = _page(folders, path)
+    try:
+        write_text(path, page)
+    except OSError as error:
+        raise UserError(
+            f"{path}: {error.strerror}; out=FILE puts the report somewhere else"
+        ) from error
     return path
 
 

@@ -106,7 +106,14 @@ class Slurm:
         """Wait until `happened`, or, by default, until the job has ended."""
         running = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED")
         deadline = time.monotonic() + timeout
-        while not (happened() if happened else self.state(job) not in running):
+
+        def ended() -> bool:
+            if self.state(job) in running:
+                return False
+            time.sleep(2)  # a job that goes back into the queue has for a moment ended
+            return self.state(job) not in running
+
+        while not (happened or ended)():
             assert time.monotonic() < deadline, self.call("scontrol", "show", "job", job)
             assert happened is None or self.state(job) in running, self.fields(job)
             time.sleep(0.2)

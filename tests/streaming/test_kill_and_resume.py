@@ -58,7 +58,7 @@ def start(run: Run) -> int:
         check=False,
     )
     if process.returncode not in (0, -signal.SIGKILL):
-        pytest.fail(process.stderr.decode()[-3000:])
+        pytest.fail(process.stderr.decode()[-9000:])
     return process.returncode
 
 

@@ -7,6 +7,7 @@ hash of the final weights goes to OUT/weights.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import hashlib
 import json
 import os
@@ -185,4 +186,5 @@ if __name__ == "__main__":
     parser.add_argument("settings", nargs="+", help="NAME=VALUE for the fields of Run")
     pairs = [setting.split("=", 1) for setting in parser.parse_args().settings]
     torch.set_num_threads(1)
+    faulthandler.dump_traceback_later(120, exit=True)  # of a rank that waits for ever
     train(Run(**{name: _parse(name, value) for name, value in pairs}))
