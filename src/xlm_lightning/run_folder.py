@@ -146,6 +146,19 @@ class RunFolder:
             )
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the JSON object in `path`, empty where there is no such file."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({error}); restore or remove it") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged (no object); restore or remove it")
+    return content
+
+
 def prepared_text_model(folder: Path, manifest: Manifest) -> TextModel:
     """Return the text model of a prepared folder."""
     return TextModel.load(folder, vocab_size=manifest.vocab_size, **_text_options(manifest))

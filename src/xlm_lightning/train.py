@@ -16,6 +16,7 @@ import pytorch_lightning as pl
 
 from xlm_lightning import schema
 from xlm_lightning.assembly import (
+    RunCallbacks,
     build_callbacks,
     build_data,
     build_model,
@@ -38,6 +39,7 @@ from xlm_lightning.run_folder import RunFolder, prepared_text_model
 from xlm_lightning.sharding import whole_weights
 from xlm_lightning.slurm import requeued_after
 from xlm_lightning.streaming.turns import TLM
+from xlm_lightning.task import LanguageModeling
 
 
 def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
@@ -87,22 +89,8 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
         with signals.handled():
             try:
                 trainer.fit(task, data, ckpt_path=resume_from)
-                summary |= {
-                    "steps": trainer.global_step,
-                    "tokens_seen": callbacks.figures.tokens_seen,
-                    "seconds": time.monotonic() - started,
-                    "skipped_steps": callbacks.faults.skipped_steps,
-                    "tokens_per_second": callbacks.figures.tokens_per_second,
-                    "precision": str(trainer.precision),
-                    "accelerator": task.device.type,
-                    "world_size": trainer.world_size,
-                    "seed": config.seed,
-                    "parameters": sum(parameter.numel() for parameter in model.parameters()),
-                    "best_checkpoint": callbacks.best.best_model_path or None,
-                    "last_checkpoint": str(callbacks.last.path),
-                    "weights_sha256": weights_sha256(whole_weights(task, model)),
-                    **({} if callbacks.energy is None else {"energy": callbacks.energy.summary()}),
-                }
+                seconds = time.monotonic() - started
+                summary |= _figures(trainer, task, callbacks, config.seed, seconds)
                 if signals.stopped_by is None:
                     summary |= conclude(
                         trainer,
@@ -178,6 +166,32 @@ def _kept_warnings() -> Iterator[list[str]]:
         yield kept
     finally:
         warnings.showwarning = show
+
+
+def _figures(
+    trainer: pl.Trainer,
+    task: LanguageModeling,
+    callbacks: RunCallbacks,
+    seed: int,
+    seconds: float,
+) -> dict[str, Any]:
+    """What the summary says of training; called on all ranks. `seconds`: of this start."""
+    return {
+        "steps": trainer.global_step,
+        "tokens_seen": callbacks.figures.tokens_seen,
+        "seconds": seconds,
+        "skipped_steps": callbacks.faults.skipped_steps,
+        "tokens_per_second": callbacks.figures.tokens_per_second,
+        "precision": str(trainer.precision),
+        "accelerator": task.device.type,
+        "world_size": trainer.world_size,
+        "seed": seed,
+        "parameters": sum(parameter.numel() for parameter in task.model.parameters()),
+        "best_checkpoint": callbacks.best.best_model_path or None,
+        "last_checkpoint": str(callbacks.last.path),
+        "weights_sha256": weights_sha256(whole_weights(task, task.model)),
+        **({} if callbacks.energy is None else {"energy": callbacks.energy.summary()}),
+    }
 
 
 def _end_children(trainer: pl.Trainer) -> None:

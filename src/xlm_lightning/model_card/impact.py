@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from xlm_lightning.model_card.tables import duration, training_seconds
+from xlm_lightning.model_card.tables import training_seconds
+from xlm_lightning.wording import duration
 
 
 def impact(record: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, str]:

@@ -6,14 +6,13 @@ the run is not. Paths, words of the command line and names of machines stay in t
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from xlm_lightning.errors import UserError
-from xlm_lightning.run_folder import RunFolder
+from xlm_lightning.run_folder import RunFolder, read_json
 from xlm_lightning.trained import TrainedModel
 
 TRAINING = "training.json"
@@ -46,7 +45,7 @@ def read_record(trained: TrainedModel) -> dict[str, Any]:
     if trained.path.suffix == ".ckpt":
         return _of_run(RunFolder(trained.path.parent.parent), int(trained.facts["steps"]))
     path = trained.path.with_name(TRAINING)
-    record = _read(path)
+    record = read_json(path)
     if not all(isinstance(part, dict) for part in record.values()):
         raise UserError(f"{path} is not as xlm-export writes it; remove it")
     return record
@@ -64,17 +63,17 @@ def source_of(trained: TrainedModel, record: Mapping[str, Any]) -> str:
 
 def _of_run(run: RunFolder, step: int) -> dict[str, Any]:
     """`step`: of the weights, which need not be those that the run has scored."""
-    summary = _read(run.path / "summary.json")
+    summary = read_json(run.path / "summary.json")
     if summary.get("steps", -1) < step:
         summary = {}  # of an earlier start; the last one was killed
     scored = not summary or _scored_step(summary) == step
     kept = _only(summary, [name for name in _SUMMARY if scored or name not in _SCORES])
     if not scored:
         kept["scored_step"] = _scored_step(summary)
-    evaluations = {name: _read(run.path / "evaluations" / f"{name}.json") for name in SUITES}
+    evaluations = {name: read_json(run.path / "evaluations" / f"{name}.json") for name in SUITES}
     parts = {
         "summary": kept,
-        "provenance": _provenance(_read(run.path / "provenance.json")),
+        "provenance": _provenance(read_json(run.path / "provenance.json")),
         "config": _config(run.config() or {}),
         "evaluations": {name: found for name, found in evaluations.items() if found and scored},
     }
@@ -110,16 +109,3 @@ def _config(whole: Mapping[str, Any]) -> dict[str, Any]:
 
 def _only(whole: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
     return {key: whole[key] for key in keys if key in whole}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Return the JSON object in `path`, empty where there is no such file."""
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error}); restore or remove it") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold a JSON object; restore or remove it")
-    return content

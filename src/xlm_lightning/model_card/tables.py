@@ -8,7 +8,7 @@ from typing import Any
 from xlm_lightning.model_card.metadata import SPLITS, first_objective, scores
 from xlm_lightning.model_card.record import source_of
 from xlm_lightning.trained import TrainedModel
-from xlm_lightning.wording import listed
+from xlm_lightning.wording import duration, listed
 
 _NAMES = {
     "ar": "Arabic",
@@ -148,7 +148,7 @@ def training_table(trained: TrainedModel, record: Mapping[str, Any]) -> str:
         ["Processes", _count(summary.get("world_size"))],
         ["Seed", str(summary.get("seed", ""))],
         ["Speed", _speed(summary)],
-        ["Training time, validation left out", duration(training_seconds(summary))],
+        ["Training time, validation left out", _training_time(summary)],
     ]
     known = [row for row in rows if row[1]]
     return table(["", ""], known) if known else ""
@@ -191,15 +191,9 @@ def training_seconds(summary: Mapping[str, Any]) -> float | None:
     return float(summary["tokens_seen"] / summary["tokens_per_second"])
 
 
-def duration(seconds: float | None) -> str:
-    """In the unit that a person would choose."""
-    if seconds is None:
-        return ""
-    if seconds < 120:
-        return f"{seconds:.0f} seconds"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / 3600:.1f} hours"
+def _training_time(summary: Mapping[str, Any]) -> str:
+    seconds = training_seconds(summary)
+    return "" if seconds is None else duration(seconds)
 
 
 def _speed(summary: Mapping[str, Any]) -> str:

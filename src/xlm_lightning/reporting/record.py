@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ import numpy as np
 
 from xlm_lightning.errors import UserError
 from xlm_lightning.recall import flat
-from xlm_lightning.run_folder import RunFolder
+from xlm_lightning.run_folder import RunFolder, read_json
 
 _HEADING = re.compile(r"^## step ([\d,]+)$", re.MULTILINE)
 _PARAGRAPH = re.compile(r"^\*\*([^*\n]+)\*\* ?(.*?)(?=^\*\*|\Z)", re.MULTILINE | re.DOTALL)
@@ -58,11 +57,11 @@ class RunRecord:
         return cls(
             name="/".join(folder.absolute().parts[-2:]),
             folder=folder,
-            summary=_json(run.summary),
+            summary=read_json(run.summary),
             config=config,
-            provenance=_json(folder / "provenance.json"),
-            word_map=_json(folder / "words.json"),
-            evaluations=[_json(file) for file in evaluations],
+            provenance=read_json(folder / "provenance.json"),
+            word_map=read_json(folder / "words.json"),
+            evaluations=[read_json(file) for file in evaluations],
             rows=list(_rows(run.metrics)) if run.metrics.is_file() else [],
             samples=list(_samples(texts)),
         )
@@ -124,18 +123,6 @@ class RunRecord:
                 tokens.append(seen)
                 steps.append(row["step"])
         return steps, tokens, seconds
-
-
-def _json(file: Path) -> Mapping[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is damaged ({error}); restore or remove it") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{file} is damaged (no object); restore or remove it")
-    return content
 
 
 def _rows(file: Path) -> Iterator[dict[str, float]]:
