@@ -8,7 +8,7 @@ Three comparisons, each pair alternately in one run:
   slot and up to slot 32,000,000 (500,000 steps of 64 GPUs), beside opening its files one by one.
 A last line is the memory after 2,000 batches from all over that terabyte, beside that after 200.
 
-    python bench/scale.py [--rounds 3] [--steps 30] [--shards 30000]
+    python bench/scale.py [--rounds 3] [--steps 30] [--shards 30000] [--batches 2000]
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ from xlm_lightning.streaming.turns import Turns
 RANKS = 64
 STEPS_OF_64 = 500_000
 SHARD_BYTES = 32 * 2**20
-READ_BATCHES = 2_000
 TRAIN_LINES, VALID_LINES, WORDS_OF_A_LINE = 20_000, 10, 20
 
 
@@ -139,16 +138,16 @@ def map_files(folder: Path) -> None:
         np.memmap(path, "<u2", "r")
 
 
-def memory_of_reading(folder: Path) -> tuple[float, float]:
-    """Anonymous memory in MB after all of `READ_BATCHES` and after a tenth of them."""
+def memory_of_reading(folder: Path, batches: int) -> tuple[float, float]:
+    """Anonymous memory in MB after all of `batches` and after a tenth of them."""
     plan = open_large(folder, 0)
     shards = TokenShards(folder, "train", STREAM_LENGTH)
-    slots = np.linspace(0, STEPS_OF_64 * RANKS, READ_BATCHES, dtype=np.int64).tolist()
+    slots = np.linspace(0, STEPS_OF_64 * RANKS, batches, dtype=np.int64).tolist()
     megabytes = []
     for count, number in enumerate(slots, 1):
         slot = plan.slot(number)
         shards.read(slot.language, slot.shard, slot.block)
-        if count in (READ_BATCHES // 10, READ_BATCHES):
+        if count in (batches // 10, batches):
             megabytes.append(anonymous_megabytes())
     early, late = megabytes
     return late, early
@@ -194,6 +193,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--shards", type=int, default=30_000)
+    parser.add_argument("--batches", type=int, default=2_000)
     asked = parser.parse_args()
     rounds = range(asked.rounds)
     with tempfile.TemporaryDirectory() as name:
@@ -233,9 +233,9 @@ def main() -> None:
             ]
             report(f"open_{asked.shards}_shards_to_{what}", "s", pairs, "mapping each file")
         report(
-            f"memory_after_{READ_BATCHES}_batches_of_{asked.shards}_shards",
+            f"memory_after_{asked.batches}_batches_of_{asked.shards}_shards",
             "MB",
-            [memory_of_reading(large)],
+            [memory_of_reading(large, asked.batches)],
             "after a tenth of them",
         )
 

@@ -22,7 +22,7 @@ SHORTEST = {
     "prepare": [],
     "reliability": ["--steps=7"],
     "report": ["--rows=40"],
-    "scale": ["--rounds=1", "--steps=2", "--shards=200"],
+    "scale": ["--rounds=1", "--steps=2", "--shards=200", "--batches=40"],
     "train_step": ["--rounds=1", "--shapes=small", "--precisions=fp32"],
 }
 KEYS = {"name", "ours", "peer", "peer_name", "ratio", "unit"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -148,12 +149,20 @@ def test_two_processes_count_the_tokens_of_both(crumbs: Path, tmp_path: Path) ->
 
 def test_weights_change_with_the_steps(crumbs: Path, tmp_path: Path) -> None:
     words = (*TINY, f"data.dir={crumbs}", "trainer.max_steps=8", f"run.dir={tmp_path / 'run'}")
-    call("xlm-train", *words, "objective.mlm=0:0,3:0,4:1", "objective.clm=0:1,6:0").expect()
+    call("xlm-train", *words, "objective.mlm=0:0,3:0,4:0.5", "objective.clm=0:1,6:0").expect()
     written = rows(tmp_path / "run")
     masked = [int(row["step"]) for row in written if row["train/mlm/loss"]]
     causal = [int(row["step"]) for row in written if row["train/clm/loss"]]
     assert causal == [1, 2, 3, 4, 5]  # steps 0 to 4; step 4 is the turn of the first objective
     assert masked == [6, 7, 8]
+
+
+@pytest.mark.parametrize("weight", ["0.5", "1", "1e-1", "2."])
+def test_a_weight_may_look_like_any_number(weight: str) -> None:
+    told = call("xlm-train", "data.dir=x", f"objective.clm={weight}", "--cfg", "job").expect()
+    shown = re.search(r"^  clm: '?([^'\n]+?)'?$", told.stdout, re.MULTILINE)
+    assert shown
+    assert float(shown[1]) == float(weight)
 
 
 @pytest.mark.parametrize(

@@ -199,6 +199,10 @@ class Field:
         words = [_WORDS.get(get_origin(kind) or kind, "") for kind in self.kinds]
         return " or ".join(word for word in words if word)
 
+    def is_number(self, given: bool | float) -> bool:
+        """Whether a text is read as a number later on, which YAML has only done sooner."""
+        return not isinstance(given, bool) and any(hasattr(r, "reads_numbers") for r in self.rules)
+
     @property
     def folder(self) -> type | None:
         """The dataclass of what it holds, None for a leaf."""
@@ -226,7 +230,7 @@ def check(config: Any, raw: Mapping[str, Any], prefix: str = "") -> None:
     """Apply every rule below `config`; `raw` is the same tree before types were converted."""
     for field, value in _values(config, prefix):
         given = raw.get(field.key.removeprefix(prefix))
-        if str in field.kinds and isinstance(given, bool | float):
+        if str in field.kinds and isinstance(given, bool | float) and not field.is_number(given):
             raise UserError(
                 f"{field.key}={given}: must be a text, but YAML reads a {_kind(given)}; quote it"
             )

@@ -37,6 +37,8 @@ def _weight(text: str) -> float:
 class WeightCurve:
     """What `weight_curve` reads."""
 
+    reads_numbers = True  # so that a number in its place is no mistake, see `legality.check`
+
     def __str__(self) -> str:
         return "a weight, such as 1, or weights from step 0 on, such as 0:1,100000:0.1"
 

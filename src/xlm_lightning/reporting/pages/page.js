@@ -8,6 +8,8 @@ function tell(view) {
 }
 
 function draw(place) {
+  if ("drawn" in place.dataset) return;
+  place.dataset.drawn = "";
   const spec = JSON.parse(place.nextElementSibling.textContent);
   const actions = { export: true, source: false, compiled: false, editor: false };
   vegaEmbed(place, { ...spec, autosize: { type: "fit-x", contains: "padding" } },
@@ -19,16 +21,21 @@ function draw(place) {
     });
 }
 
-const watcher = new IntersectionObserver((entries) => {
-  for (const { isIntersecting, target } of entries) {
-    if (isIntersecting) {
-      watcher.unobserve(target);
-      draw(target);
+// What is seen comes first, what a little scrolling would show a moment later.
+const undrawn = () => document.querySelectorAll(".plot:not([data-drawn])");
+function drawWithin(rootMargin) {
+  const watcher = new IntersectionObserver((entries) => {
+    for (const { isIntersecting, target } of entries) {
+      if (isIntersecting) {
+        watcher.unobserve(target);
+        draw(target);
+      }
     }
-  }
-}, { rootMargin: "600px" });
-const undrawn = () => document.querySelectorAll(".plot:not(.vega-embed)");
-undrawn().forEach((place) => watcher.observe(place));
+  }, { rootMargin });
+  undrawn().forEach((place) => watcher.observe(place));
+}
+drawWithin("0px");
+addEventListener("load", () => setTimeout(() => drawWithin("600px"), 500));
 addEventListener("beforeprint", () => undrawn().forEach(draw));
 
 document.querySelectorAll("input[name=axis]").forEach((choice) => choice.addEventListener("change", () => {
