@@ -36,6 +36,8 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         temporary.replace(path)
         _fsync_folder(path.parent)
+    except OSError as error:
+        raise _named(error, path) from None
     finally:
         temporary.unlink(missing_ok=True)
         _unfinished.discard(temporary)
@@ -58,6 +60,22 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def append_text(path: Path, text: str) -> None:
+    """Add `text`, as UTF-8, to the end of a file: all that a kill can tear is its last line."""
+    try:
+        with path.open("a", encoding="utf-8", newline="") as file:
+            file.write(text)
+    except OSError as error:
+        raise _named(error, path) from None
+
+
+def _named(error: OSError, path: Path) -> OSError:
+    """The same error with a file's name: one of a write that failed has none."""
+    if error.filename is None:
+        error.filename = str(path)
+    return error
 
 
 def replace_link(path: Path, target: str) -> None:

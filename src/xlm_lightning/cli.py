@@ -7,6 +7,7 @@ Lightning come with the command's own module.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -138,7 +139,11 @@ def _open(command: Command, run: Callable[[Any], Result]) -> NoReturn:
         code = 128 + signal.SIGINT
     except Exception as error:
         tell_sweep({"error": f"{type(error).__name__}: {error}".partition("\n")[0]})
-        raise
+        if not (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+            raise
+        told = f"{error.filename or 'a file'} could not be written: {error.strerror}; make room"
+        print(f"xlm-{command.name}: {told}, and run the same command again", file=sys.stderr)
+        code = 1
     sys.exit(code)
 
 

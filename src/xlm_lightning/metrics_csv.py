@@ -11,7 +11,7 @@ from typing import Any
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from xlm_lightning.atomic import write_text
+from xlm_lightning.atomic import append_text, write_text
 from xlm_lightning.errors import UserError
 
 
@@ -50,8 +50,7 @@ class MetricsCsv(Logger):
             rows = self._read()
             self._columns += new_columns
             write_text(self.path, self._format(rows, header=True))
-        with self.path.open("a", encoding="utf-8", newline="") as file:
-            file.write(self._format([row], header=False))
+        append_text(self.path, self._format([row], header=False))
 
     def rows_before(self, step: int) -> list[tuple[int, dict[str, float]]]:
         """Return what is known of each step before `step`, as of now."""

@@ -107,9 +107,9 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
                 raise
             except Exception as error:
                 if trainer.is_global_zero:
-                    run.write_summary(
-                        summary | {"status": "failed", "error": f"{type(error).__name__}: {error}"}
-                    )
+                    with suppress(OSError):  # a full disk, perhaps the error itself
+                        reason = f"{type(error).__name__}: {error}"
+                        run.write_summary(summary | {"status": "failed", "error": reason})
                 _end_children(trainer)
                 lost = lost_contact(error, config.trainer.timeout_seconds, run.path)
                 if lost is not None:

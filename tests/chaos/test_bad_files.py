@@ -564,3 +564,22 @@ def test_a_folder_of_another_user_is_named(place: Place) -> None:
         assert refused.returncode == 2, refused.stderr
         assert f"{key}={locked / 'x'}: {locked} may not be written" in refused.stderr
         assert "Traceback" not in refused.stderr
+
+
+def test_a_disk_that_fills_up_under_a_training_is_told(prepared: Path, tmp_path: Path) -> None:
+    """In one line with the file's name; /dev/full refuses every byte, as a full disk does."""
+    samples = tmp_path / "run" / "samples.md"
+    samples.parent.mkdir()
+    samples.symlink_to("/dev/full")
+    steps = (
+        "trainer.max_steps=6",
+        "trainer.val_check_interval=5",
+        "callbacks.samples.new_tokens=3",
+    )
+    words = (*WORDS, *steps, f"data.dir={crumbs_of(prepared)}", f"run.dir={samples.parent}")
+    told = call("xlm-train", *words).expect(1).stderr.splitlines()[-1]
+    assert told == (
+        f"xlm-train: {samples} could not be written: No space left on device; make room, and run "
+        "the same command again"
+    )
+    assert json.loads((samples.parent / "summary.json").read_text())["status"] == "failed"

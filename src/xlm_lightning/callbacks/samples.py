@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.trainer.states import TrainerFn
 
-from xlm_lightning.atomic import write_text
+from xlm_lightning.atomic import append_text, write_text
 from xlm_lightning.dashboards.dashboard import Dashboard, Sample
 from xlm_lightning.generation import generate
 from xlm_lightning.model import XLM
@@ -50,8 +50,7 @@ class Samples(Callback):
             step = trainer.global_step
             samples = self.write(model, step)
             paragraphs = [f"## step {step:,}", *(f"**{s.title}** {s.text}" for s in samples)]
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write("".join(f"{paragraph}\n\n" for paragraph in paragraphs))
+            append_text(self.path, "".join(f"{paragraph}\n\n" for paragraph in paragraphs))
             for logger in trainer.loggers:
                 if isinstance(logger, Dashboard):
                     logger.log_samples(samples, step)
