@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -15,7 +16,8 @@ from in_process import call
 from xlm_lightning.report import leave_report
 from xlm_lightning.reporting import plots
 from xlm_lightning.reporting.coordinates import parallel_coordinates
-from xlm_lightning.reporting.record import Point
+from xlm_lightning.reporting.record import Point, RunRecord
+from xlm_lightning.reporting.transfer import transfer_plot, transfer_rows
 
 WORDS = (
     "experiment=debug",
@@ -223,3 +225,43 @@ def test_a_report_that_cannot_be_written_is_told_and_the_run_ends_well(
     leave_report(copied)
     assert capsys.readouterr().err.startswith("no report: ")
     assert not list(copied.glob(".partial-*"))
+
+
+def a_run(share: float, english: int, perplexity: float, status: str = "finished") -> RunRecord:
+    """A run of `sweep=transfer`, as far as its plot looks at it."""
+    return RunRecord(
+        name="",
+        folder=Path(),
+        summary={"status": status, "valid": {"de": {"perplexity": perplexity}}},
+        config={"data": {"shares": {"de": share, "en": english}}},
+        provenance={"data": {"splits": {"train": {"de": {}, "en": {}}}}},
+        word_map={},
+        evaluations=[],
+        rows=[],
+        samples=[],
+    )
+
+
+def test_transfer_is_the_mean_over_seeds_with_its_interval() -> None:
+    runs = [a_run(0.1, english, 10 * english + value) for english in (0, 1) for value in (6, 7, 8)]
+    runs += [a_run(1, 1, 4.0), a_run(1, 1, 99.0, status="failed"), a_run(1, 0, math.inf)]
+    language, rows = transfer_rows(runs)
+    assert language == "de"
+    told = {(row["x"], row["series"]): row for row in rows}
+    assert set(told) == {(0.1, "alone"), (0.1, "with en"), (1.0, "with en")}
+    alone = told[0.1, "alone"]
+    half = 4.302653 / math.sqrt(3)  # Student's t for two degrees of freedom; their deviation is 1
+    assert alone["value"] == 7
+    assert (alone["low"], alone["high"]) == pytest.approx((7 - half, 7 + half), abs=1e-3)
+    assert told[0.1, "with en"]["value"] == 17
+    assert [told[1.0, "with en"][name] for name in ("value", "low", "high", "count")] == [
+        4,
+        4,
+        4,
+        1,
+    ]
+    plot = transfer_plot(runs)
+    assert plot is not None
+    assert plot.title == "How well de is known, by how much of it was read"
+    assert transfer_plot([a_run(1, 1, 4.0), a_run(1, 0, 5.0)]) is None  # no two shares of German
+    assert transfer_plot([]) is None

@@ -201,6 +201,9 @@ def test_each_file_of_values(name: str, tiny: tuple[str, ...], tmp_path: Path) -
     assert len(rows) == outcome.result["jobs"] >= 3
     assert {row["status"] for row in rows} == {"finished"}
     assert len({row["perplexity"] for row in rows}) == len(rows)
+    page = (tmp_path / outcome.result["sweep_dir"] / "report.html").read_text("utf-8")
+    assert ("How well de is known" in page) == (name == "transfer")
+    assert 'class="figure"><button type="button">by_language' not in page  # it is no choice
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from xlm_lightning.reporting.coordinates import parallel_coordinates
 from xlm_lightning.reporting.page import Plot, render
 from xlm_lightning.reporting.record import RunRecord, number_of
 from xlm_lightning.reporting.run_page import remarks
+from xlm_lightning.reporting.transfer import transfer_plot
 from xlm_lightning.wording import typed
 
 SWEEP_TABLE = "sweep.csv"
@@ -24,6 +25,7 @@ _OF_THE_TABLE = (
     "status",
     "exit_code",
     "perplexity",
+    "by_language",
     "seconds",
     "run_dir",
     "error",
@@ -98,6 +100,7 @@ def group_page(title: str, members: Sequence[Member]) -> str:
         counts=_counts(members),
         typed=typed,
         coordinates=_coordinates(members, keys, best),
+        transfer=transfer_plot([member.run for member in members if member.run]),
         legend=[_label(member) for member in _with_run(members)],
         colours=plots.COLOURS,
         courses=list(_courses(members)),
