@@ -153,7 +153,9 @@ def test_a_disk_that_is_full_of_sample_text(tmp_path, processes):
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
     )
     assert done.returncode == 2, done.stderr
-    assert done.stderr.splitlines()[-1].startswith(f"xlm-prepare: {tmp_path / 'out_raw'} cannot be")
+    told = done.stderr.splitlines()[-1]
+    assert told.startswith(f"xlm-prepare: {tmp_path / 'out_raw'}/")
+    assert "cannot be written: File too large; name another folder" in told
     assert "File too large" in done.stderr
     assert "Traceback" not in done.stderr
     assert tree(tmp_path) == {}

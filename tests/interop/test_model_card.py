@@ -144,7 +144,7 @@ def test_energy_and_suites_stand_in_the_card(run_copy: Path, tmp_path: Path) -> 
     )
     text = export(run_copy, tmp_path / "out")
     assert "0.19 kg CO2eq: 0.5 kWh (CPU 0.1, RAM 0.1, GPU 0.3), 2 kWh per million tokens" in text
-    assert "**Hours used:** 1.5 (90 minutes)" in text
+    assert "**Hours used:** 1.5 (1 h 30 min)" in text
     emissions = ModelCard.load(tmp_path / "out" / "README.md").data.co2_eq_emissions
     assert emissions["emissions"] == pytest.approx(190)
     assert emissions["geographical_location"] == "DEU"
@@ -229,7 +229,7 @@ def test_the_card_of_a_foreign_folder(exported: Exported, tmp_path: Path) -> Non
         "It was not trained by xlm-lightning",
         "How the training text was prepared is not told",
         "How long and with which settings it was trained is not told",
-        "**Hours used:** 12.5 (12.5 hours)",
+        "**Hours used:** 12.5 (12 h 30 min)",
         "3 kg CO2eq, as its author states",
         "Half of the web.",
         "not stated by its author; set `card.hardware=...`",
