@@ -37,7 +37,7 @@ def transfer_plot(runs: Sequence[RunRecord]) -> Plot | None:
     spec = plots.evaluation(test, language)
     for layer in spec["layer"]:
         layer["encoding"]["x"] |= {"scale": {"type": "log"}, "axis": {"format": "~%"}}
-        layer["encoding"]["y"]["scale"] = {"type": "log", "nice": True}
+        layer["encoding"]["y"]["scale"] = {"type": "log", "nice": False, "padding": 12}
     spec["height"] = plots.HEIGHT
     return Plot(f"How well {language} is known, by how much of it was read", said, spec)
 
