@@ -265,3 +265,6 @@ def test_transfer_is_the_mean_over_seeds_with_its_interval() -> None:
     assert plot.title == "How well de is known, by how much of it was read"
     assert transfer_plot([a_run(1, 1, 4.0), a_run(1, 0, 5.0)]) is None  # no two shares of German
     assert transfer_plot([]) is None
+    other = a_run(0.1, 1, 6.0)
+    dict(other.config)["data"]["alpha"] = 0.3
+    assert transfer_rows([*runs, other]) == ("", [])  # no seed alone

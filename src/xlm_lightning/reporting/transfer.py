@@ -46,8 +46,8 @@ def transfer_rows(runs: Sequence[RunRecord]) -> tuple[str, list[dict[str, Any]]]
     """The language, and its figures as rows of a test of `xlm-evaluate` have them."""
     shares = [(_shares(run), run) for run in runs if run.status == "finished"]
     languages = sorted({name for given, _ in shares for name in given})
-    if not languages:
-        return "", []
+    if not languages or len({_rest(run) for _, run in shares}) > 1:
+        return "", []  # a mean over anything but seeds would say nothing
     language = max(languages, key=lambda name: len({given[name] for given, _ in shares}))
     found: dict[tuple[float, str], list[float]] = {}
     for given, run in shares:
@@ -66,6 +66,12 @@ def transfer_rows(runs: Sequence[RunRecord]) -> tuple[str, list[dict[str, Any]]]
         }
         for (share, series), values in sorted(found.items())
     ]
+
+
+def _rest(run: RunRecord) -> frozenset[tuple[str, str]]:
+    """What runs must have alike, beside their seed and shares of text."""
+    own = ("run.", "resume", "seed", "data.shares", "logger.")
+    return frozenset((k, str(v)) for k, v in run.flat_config.items() if not k.startswith(own))
 
 
 def _shares(run: RunRecord) -> dict[str, float]:
