@@ -1,0 +1,195 @@
+"""What only a GPU shows; skipped without one. The commands as users type them, the model beside the
+CPU's."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from crumbs import crumbs_of
+from in_process import call
+from training import WORDS
+
+from xlm_lightning.checkpoint import newest_whole, read_checkpoint
+from xlm_lightning.model import XLM
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+PRECISIONS = ("32", "16-mixed", "bf16-mixed")
+SHAPE = {"vocab_size": 97, "num_languages": 2, "layers": 3, "dim": 32, "heads": 4}
+
+
+@pytest.fixture(scope="module")
+def words(prepared: Path) -> tuple[str, ...]:
+    return (
+        *WORDS,
+        f"data.dir={crumbs_of(prepared)}",
+        "trainer.accelerator=gpu",
+        "trainer.max_steps=12",
+        "trainer.val_check_interval=4",
+        "checkpoint.every_n_steps=3",
+        "checkpoint.keep_last=9",
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(
+    words: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Path, dict[str, Any]]]:
+    """Precision -> run folder and summary."""
+    runs = {}
+    for precision in PRECISIONS:
+        folder = tmp_path_factory.mktemp(precision) / "run"
+        more = (f"trainer.precision={precision}", f"run.dir={folder}")
+        runs[precision] = (folder, call("xlm-train", *words, *more).expect().result)
+    return runs
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_precision_asked_for_is_used(
+    trained: dict[str, tuple[Path, dict[str, Any]]], precision: str
+) -> None:
+    _, result = trained[precision]
+    assert result["accelerator"] == "cuda"
+    assert result["precision"] == {"32": "32-true"}.get(precision, precision)
+    assert result["steps"] == 12
+    for language in ("de", "en"):
+        assert result["valid"][language]["perplexity"] < 5000
+
+
+@pytest.mark.parametrize("more", [[], ["data.workers=2"]], ids=["alone", "two_workers"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_same_seed_gives_the_same_bits(
+    words: tuple[str, ...],
+    trained: dict[str, tuple[Path, dict[str, Any]]],
+    tmp_path: Path,
+    precision: str,
+    more: list[str],
+) -> None:
+    again = (f"trainer.precision={precision}", f"run.dir={tmp_path / 'again'}", *more)
+    told = call("xlm-train", *words, *again).expect().result
+    assert told["weights_sha256"] == trained[precision][1]["weights_sha256"]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_resumed_run_has_the_same_bits(
+    words: tuple[str, ...],
+    trained: dict[str, tuple[Path, dict[str, Any]]],
+    tmp_path: Path,
+    precision: str,
+) -> None:
+    whole, result = trained[precision]
+    resumed = Path(shutil.copytree(whole, tmp_path / "resumed", symlinks=True))
+    for step in ("09", "12"):
+        (resumed / "checkpoints" / f"step-000000{step}.ckpt").unlink()
+    more = (f"trainer.precision={precision}", f"run.dir={resumed}")
+    told = call("xlm-train", *words, *more).expect()
+    assert "step-00000006.ckpt" in told.stderr
+    assert told.result["weights_sha256"] == result["weights_sha256"]
+    ours, theirs = (read_checkpoint(newest_whole(x / "checkpoints")) for x in (resumed, whole))
+    assert ours.get("MixedPrecision") == theirs.get("MixedPrecision")
+
+
+def test_fp16_finds_its_scale_and_goes_on(words: tuple[str, ...], tmp_path: Path) -> None:
+    """The gradient of a first loss overflows at the scaler's first scale, 65,536, now and then."""
+    more = ("trainer.precision=16", "trainer.max_steps=60", f"run.dir={tmp_path / 'run'}")
+    told = call("xlm-train", *words, *more, "optimizer.lr=3e-3").expect().result
+    state = read_checkpoint(newest_whole(tmp_path / "run" / "checkpoints"))["MixedPrecision"]
+    assert state["scale"] == 2.0**16 / 2 ** told["skipped_steps"]
+    assert told["valid"]["mean"]["perplexity"] < 500
+
+
+@pytest.mark.parametrize("trainer", ["ddp", "fsdp"])
+def test_the_distributed_strategies_on_one_gpu(
+    words: tuple[str, ...],
+    trained: dict[str, tuple[Path, dict[str, Any]]],
+    tmp_path: Path,
+    trainer: str,
+) -> None:
+    precision = "32" if trainer == "fsdp" else "16-mixed"
+    more = (f"trainer={trainer}", "trainer.devices=1", f"trainer.precision={precision}")
+    told = call("xlm-train", *words, *more, f"run.dir={tmp_path / 'run'}").expect().result
+    ours, alone = (
+        outcome["valid"]["mean"]["perplexity"] for outcome in (told, trained[precision][1])
+    )
+    assert ours == pytest.approx(alone, rel=1e-3)
+
+
+@pytest.mark.parametrize("objective", ["mlm", "tlm", "mlm_tlm"])
+def test_other_objectives(words: tuple[str, ...], tmp_path: Path, objective: str) -> None:
+    more = (f"objective={objective}", "trainer.precision=16", "schedule.warmup_steps=0")
+    told = call("xlm-train", *words, *more, f"run.dir={tmp_path / 'run'}").expect().result
+    assert told["steps"] == 12
+    assert told["accelerator"] == "cuda"
+
+
+def test_a_cpu_and_a_gpu_score_and_write_the_same(
+    trained: dict[str, tuple[Path, dict[str, Any]]],
+) -> None:
+    folder, _ = trained["16-mixed"]
+    scores, texts = {}, {}
+    for accelerator in ("cpu", "gpu"):
+        where = (f"checkpoint={folder}", f"accelerator={accelerator}")
+        scored = call("xlm-evaluate", *where).expect().result
+        scores[accelerator] = scored["mean"]["perplexity"]
+        how = ("language=de", "prompt=Der", "temperature=0", "max_new_tokens=20")
+        texts[accelerator] = call("xlm-generate", *where, *how).expect().stdout
+    assert scores["gpu"] == pytest.approx(scores["cpu"], rel=1e-4)
+    assert texts["gpu"] == texts["cpu"]
+
+
+@pytest.mark.parametrize("precision", ["32", "16-mixed"])
+def test_the_energy_of_a_gpu(words: tuple[str, ...], tmp_path: Path, precision: str) -> None:
+    pytest.importorskip("codecarbon")
+    more = ("carbon=true", "energy.country=DEU", f"trainer.precision={precision}")
+    told = call("xlm-train", *words, *more, f"run.dir={tmp_path / 'run'}").expect().result
+    assert told["energy"]["gpu_kwh"] > 0
+    assert torch.cuda.get_device_name(0).split()[-1] in str(told["energy"])
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_the_model_beside_the_cpu(causal: bool) -> None:
+    """The same loss and gradients in fp32, padding included, whose kernels differ."""
+    torch.manual_seed(0)
+    model = XLM(**SHAPE, dropout=0.0, attention_dropout=0.0).train()
+    tokens = torch.randint(14, 97, (4, 70))
+    lengths = None if causal else torch.tensor([70, 3, 65, 64])
+    targets = torch.randint(14, 97, (4, 70))
+    if lengths is not None:
+        targets[torch.arange(70) >= lengths[:, None]] = -100
+    losses, gradients = [], []
+    for device in ("cpu", "cuda"):
+        model.to(device).zero_grad()
+        there = None if lengths is None else lengths.to(device)
+        hidden = model(
+            tokens.to(device), torch.tensor([[1]], device=device), causal=causal, lengths=there
+        )
+        loss = model.loss(hidden, targets.to(device))
+        loss.backward()
+        losses.append(float(loss))
+        gradients.append(
+            [p.grad.to_dense().cpu() for p in model.parameters() if p.grad is not None]
+        )
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    for there, here in zip(*reversed(gradients), strict=True):
+        torch.testing.assert_close(there, here, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_gradient_checkpointing_drops_the_same_elements_twice(dtype: torch.dtype) -> None:
+    tokens = torch.randint(14, 97, (4, 70), device="cuda")
+    gradients = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        model = XLM(**SHAPE, gradient_checkpointing=checkpointing).cuda().train()
+        torch.manual_seed(1)
+        with torch.autocast("cuda", dtype):
+            hidden = model(tokens[:, :-1], torch.tensor([[0]], device="cuda"))
+            loss = model.loss(hidden, tokens[:, 1:])
+        loss.backward()
+        gradients.append([p.grad for p in model.parameters() if p.grad is not None])
+    for with_it, without in zip(*gradients, strict=True):
+        assert torch.equal(with_it, without)
