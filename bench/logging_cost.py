@@ -45,7 +45,7 @@ def train(words: list[str], run_folder: Path, data_folder: Path) -> tuple[float,
     (config,) = compose(cli.TRAIN, read_words(cli.TRAIN, words))
     torch.manual_seed(config.seed)
     data = assembly.build_data(config, ONE)
-    task = assembly.build_task(config, assembly.build_model(config.model, data), data)
+    task = assembly.build_task(config, assembly.build_model(config.model, "cpu", data), data)
     run = RunFolder(run_folder)
     run.path.mkdir()
     pipelines = prepared_text_model(data.folder, data.manifest).pipelines()

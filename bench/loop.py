@@ -91,7 +91,7 @@ def assemble(data_folder: Path, run_folder: Path, steps: int) -> Assembled:
     ]
     (config,) = compose(cli.TRAIN, read_words(cli.TRAIN, words))
     data = assembly.build_data(config, ONE)
-    task = assembly.build_task(config, assembly.build_model(config.model, data), data)
+    task = assembly.build_task(config, assembly.build_model(config.model, "cpu", data), data)
     return config, data, task
 
 

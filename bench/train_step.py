@@ -26,6 +26,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from xlm_lightning.compilation import can_compile
 from xlm_lightning.machine import cpu_has_bf16, keep_freed_memory
 from xlm_lightning.model import XLM
 
@@ -43,8 +44,15 @@ Step = Callable[[], None]
 def our_step(
     layers: int, dim: int, vocab_size: int, tokens: torch.Tensor, autocast: torch.autocast
 ) -> Step:
-    model = XLM(vocab_size=vocab_size, num_languages=2, layers=layers, dim=dim, heads=8).train()
-    model.to(tokens.device)
+    model = XLM(
+        vocab_size=vocab_size,
+        num_languages=2,
+        layers=layers,
+        dim=dim,
+        heads=8,
+        compile_on_gpu=can_compile(),
+    )
+    model.train().to(tokens.device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     language = torch.zeros(1, 1, dtype=torch.int64, device=tokens.device)
 

@@ -50,7 +50,9 @@ ALLOWED: dict[str, set[str]] = {
     "run_id": ERRORS | {"slurm", ""},
     "attention": {"dropout"},
     "cache": set(),
-    "model": {"attention", "cache", "dropout", "cross_entropy"},
+    "compilation": set(),
+    "layers": {"attention", "cache", "compilation", "dropout"},
+    "model": {"attention", "cache", "compilation", "cross_entropy", "dropout", "layers"},
     "generation": {"model"},
     "objectives": {"cross_entropy", "model", "streaming"},
     "perplexity": {"model", "objectives"},
@@ -59,7 +61,8 @@ ALLOWED: dict[str, set[str]] = {
     "trained": ERRORS | {"model", "text"},
     "original": ERRORS | {"model", "text", "tensor_names", "trained"},
     "warm_start": ERRORS | {"model", "text", "trained"},
-    "huggingface": ERRORS | {"model", "text", "tensor_names", "trained", "huggingface", ""},
+    "huggingface": ERRORS
+    | {"layers", "model", "text", "tensor_names", "trained", "huggingface", ""},
     "model_card": ERRORS
     | {"huggingface", "model_card", "run_folder", "text", "trained"}
     | {"wording", ""},
@@ -98,8 +101,8 @@ ALLOWED: dict[str, set[str]] = {
     | {"model", "run_folder", "sharding", "streaming", "task", "text"},
     "closing": RUN | {"data_prep", "perplexity", "recall", "sharding", "streaming", "word_map"},
     "assembly": RUN
-    | {"callbacks", "checkpoint_writer", "energy_meter", "launch", "machine", "streaming"}
-    | {"warm_start"},
+    | {"callbacks", "checkpoint_writer", "compilation", "energy_meter", "launch", "machine"}
+    | {"streaming", "warm_start"},
     "train": RUN
     | {"assembly", "callbacks", "closing", "launch", "loggers", "machine", "provenance"}
     | {"report", "sharding", "slurm", "streaming"},

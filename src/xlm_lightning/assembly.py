@@ -30,6 +30,7 @@ from xlm_lightning.callbacks.progress import Progress
 from xlm_lightning.callbacks.samples import OwnText, Samples
 from xlm_lightning.callbacks.stop_signals import StopSignals
 from xlm_lightning.checkpoint_writer import CheckpointWriter
+from xlm_lightning.compilation import can_compile
 from xlm_lightning.data import StreamingDataModule
 from xlm_lightning.energy_meter import check_country
 from xlm_lightning.launch import World, launched, use_network_interface, world_of
@@ -93,10 +94,16 @@ def _masking(options: schema.Masking, folder: Path) -> Masking:
     return Masking(**asdict(options), counts=[*[0] * FIRST_WORD_ID, *counts])
 
 
-def build_model(options: schema.Model, data: StreamingDataModule) -> XLM:
+def build_model(options: schema.Model, accelerator: str, data: StreamingDataModule) -> XLM:
     """Make the model for the words and languages of the data; say what a warm start matched."""
     arguments = asdict(options)
     init_from = arguments.pop("init_from")
+    arguments["compile_on_gpu"] = arguments.pop("compile") and can_compile()
+    if options.compile and uses_gpu(accelerator) and not can_compile():
+        note = (
+            "model.compile: needs Triton and a C compiler (gcc); without them a step takes longer"
+        )
+        print(note, file=sys.stderr)
     manifest = data.manifest
     model = XLM(vocab_size=manifest.vocab_size, num_languages=len(manifest.languages), **arguments)
     if init_from is not None:
@@ -149,8 +156,8 @@ def build_callbacks(
     options = config.callbacks
     faults = NumericalFaults(options.max_skipped_steps)
     figures = TrainingFigures(config.trainer.log_every_n_steps)
-    signals = StopSignals()
     timer = _timer(config.trainer)
+    signals = StopSignals(timer)
     best = BestCheckpoint(
         run.checkpoints,
         filename="best-{step:08d}",
@@ -205,7 +212,9 @@ def _early_stopping(options: schema.Callbacks) -> EarlyStopping | None:
 
 
 def _timer(options: schema.Trainer) -> Timer | None:
-    return None if options.max_time is None else Timer(options.max_time, verbose=False)
+    """The clock of `trainer.max_time`; `StopSignals` looks at it."""
+    limit = options.max_time
+    return None if limit is None else Timer(limit, interval="epoch", verbose=False)
 
 
 def choose_precision(asked: str, accelerator: str) -> str:
@@ -257,6 +266,8 @@ def build_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
+        # Some kernels of a GPU add up as their threads finish, in fp32 that of attention.
+        deterministic="warn" if uses_gpu(options.accelerator) else None,
     )
 
 

@@ -10,7 +10,9 @@ import torch
 from xlm_lightning.errors import UserError
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h of glibc
-_NEVER = -1  # the largest number that mallopt takes is 2 GiB, which the published shape frees at once
+_NEVER = (
+    -1
+)  # the largest number that mallopt takes is 2 GiB, which the published shape frees at once
 
 
 def keep_freed_memory() -> None:

@@ -14,101 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from xlm_lightning.attention import AttentionMethod, attend
+from xlm_lightning.attention import AttentionMethod
 from xlm_lightning.cache import LayerCache, padding_mask
+from xlm_lightning.compilation import compiled
 from xlm_lightning.cross_entropy import linear_cross_entropy
 from xlm_lightning.dropout import DropoutMethod, dropout
+from xlm_lightning.layers import NORM_EPS, Activation, Layer
 
 Initialisation = Literal["original", "balanced"]
 PositionInitialisation = Literal["random", "sinusoidal", "fixed_sinusoidal"]
-Activation = Literal["gelu", "relu"]
 
 PAD_ID = 2
-NORM_EPS = 1e-12  # torch's default 1e-5 would move log-probabilities by 1e-4
-
-
-class SelfAttention(nn.Module):
-    """Multi-head self-attention with one fused projection for queries, keys and values."""
-
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        dropout: float,
-        method: AttentionMethod,
-        dropout_method: DropoutMethod,
-    ) -> None:
-        super().__init__()
-        self.heads = heads
-        self.dropout = dropout
-        self.method: AttentionMethod = method
-        self.dropout_method: DropoutMethod = dropout_method
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.out = nn.Linear(dim, dim)
-
-    def forward(
-        self,
-        hidden: Tensor,
-        causal: bool,
-        real: Tensor | None = None,
-        cache: LayerCache | None = None,
-    ) -> Tensor:
-        batch, time, dim = hidden.shape
-        qkv = self.qkv(hidden).view(batch, time, 3, self.heads, dim // self.heads)
-        qkv = qkv.permute(2, 0, 3, 1, 4)  # (3, batch, heads, time, head_dim)
-        if cache is None:
-            context = attend(
-                *qkv.unbind(0),
-                causal=causal,
-                real=real,
-                dropout=self.dropout if self.training else 0.0,
-                method=self.method,
-                dropout_method=self.dropout_method,
-            )
-        else:
-            context = cache.attend(qkv)
-        output: Tensor = self.out(context.transpose(1, 2).reshape(batch, time, dim))
-        return output
-
-
-class Layer(nn.Module):
-    """Attention and feed-forward, each added to its input and normalised after (post-norm)."""
-
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        dropout: float,
-        attention_dropout: float,
-        attention: AttentionMethod,
-        dropout_method: DropoutMethod,
-        activation: Activation,
-    ) -> None:
-        super().__init__()
-        self.dropout = dropout
-        self.dropout_method: DropoutMethod = dropout_method
-        self.activate = F.gelu if activation == "gelu" else F.relu  # gelu: the exact erf form
-        self.attention = SelfAttention(dim, heads, attention_dropout, attention, dropout_method)
-        self.attention_norm = nn.LayerNorm(dim, eps=NORM_EPS)
-        self.expand = nn.Linear(dim, 4 * dim)
-        self.contract = nn.Linear(4 * dim, dim)
-        self.feed_forward_norm = nn.LayerNorm(dim, eps=NORM_EPS)
-
-    def forward(
-        self,
-        hidden: Tensor,
-        causal: bool,
-        real: Tensor | None = None,
-        cache: LayerCache | None = None,
-    ) -> Tensor:
-        attended = self.attention(hidden, causal, real, cache)
-        hidden = self.attention_norm(hidden + self._drop(attended))
-        expanded = self.activate(self.expand(hidden))
-        normed: Tensor = self.feed_forward_norm(hidden + self._drop(self.contract(expanded)))
-        return normed
-
-    def _drop(self, x: Tensor) -> Tensor:
-        return dropout(x, self.dropout, training=self.training, method=self.dropout_method)
 
 
 class XLM(nn.Module):
@@ -128,6 +44,7 @@ class XLM(nn.Module):
         attention: AttentionMethod = "auto",
         dropout_method: DropoutMethod = "auto",
         gradient_checkpointing: bool = False,
+        compile_on_gpu: bool = False,
         init: Initialisation = "original",
         position_init: PositionInitialisation = "random",
         activation: Activation = "gelu",
@@ -153,6 +70,7 @@ class XLM(nn.Module):
         self.dropout = dropout
         self.dropout_method: DropoutMethod = dropout_method
         self.gradient_checkpointing = gradient_checkpointing
+        self.compile_on_gpu = compile_on_gpu
         self.tokens = nn.Embedding(vocab_size, dim, padding_idx=PAD_ID)
         self.positions = nn.Embedding(max_positions, dim)
         # The original adds a language only where there are several.
@@ -160,7 +78,16 @@ class XLM(nn.Module):
         self.languages = nn.Embedding(num_languages, dim) if several else None
         self.embedding_norm = nn.LayerNorm(dim, eps=NORM_EPS)
         self.layers = nn.ModuleList(
-            Layer(dim, heads, dropout, attention_dropout, attention, dropout_method, activation)
+            Layer(
+                dim,
+                heads,
+                dropout,
+                attention_dropout,
+                attention,
+                dropout_method,
+                activation,
+                compile_on_gpu,
+            )
             for _ in range(layers)
         )
         self.head_shape = (heads, dim // heads)
@@ -267,9 +194,10 @@ class XLM(nn.Module):
 
     def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """Mean -ln p in nats of `targets` (...), given `hidden` (..., dim)."""
-        return linear_cross_entropy(
-            hidden.flatten(0, -2), self._output_matrix(), self.output_bias, targets.flatten()
-        )
+        matrix, bias = self._output_matrix(), self.output_bias
+        faster = self.compile_on_gpu and self.training and hidden.is_cuda
+        function = compiled(linear_cross_entropy, dynamic=True) if faster else linear_cross_entropy
+        return function(hidden.flatten(0, -2), matrix, bias, targets.flatten())
 
     def new_caches(
         self, batch: int, length: int, padding: Tensor | None = None

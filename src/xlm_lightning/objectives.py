@@ -29,7 +29,8 @@ def predictions(
         where = {"positions": batch["positions"], "lengths": batch["lengths"]}
         hidden = model(tokens, batch["languages"], causal=False, **where)
         return hidden.flatten(0, 1)[batch["places"]], batch["targets"]
-    languages = torch.tensor([[batch["language"]]], device=tokens.device)  # the same everywhere
+    # The same everywhere. `torch.tensor` would copy it to a GPU, and wait for all that goes before.
+    languages = torch.full((1, 1), batch["language"], device=tokens.device)
     if batch["objective"] == MLM:
         hidden = model(tokens, languages, causal=False)
         return hidden.flatten(0, 1)[batch["places"]], batch["targets"]

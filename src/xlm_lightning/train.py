@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 
 from xlm_lightning import schema
 from xlm_lightning.assembly import (
@@ -49,7 +50,7 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
     resume_from = resume_point(config.resume, run)
     world = build_world(config)
     data = build_data(config, world)
-    model = build_model(config.model, data)
+    model = build_model(config.model, config.trainer.accelerator, data)
     if resume_from is not None:
         refuse_another_model(resume_from, model)
     task = build_task(config, model, data)
@@ -133,7 +134,10 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
 
 def _prepare_process(config: schema.Train) -> None:
     """Seed, keep memory, and leave out what Lightning says at every start."""
-    if not uses_gpu(config.trainer.accelerator):
+    if uses_gpu(config.trainer.accelerator):
+        # Lightning's `deterministic` would fill what torch.empty returns, at every call.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    else:
         keep_freed_memory()
     pl.seed_everything(config.seed, workers=True, verbose=False)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -144,6 +148,7 @@ def _prepare_process(config: schema.Train) -> None:
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*GPU available but not used.*",
         ".*LeafSpec.*",
+        ".*AccumulateGrad node's stream.*",  # Lightning makes DDP on a stream of its own
         ".*sync_dist=True.*",  # what is logged has been summed over the ranks already
     ):
         warnings.filterwarnings("ignore", message)
@@ -183,7 +188,7 @@ def _figures(
         "skipped_steps": callbacks.faults.skipped_steps,
         "tokens_per_second": callbacks.figures.tokens_per_second,
         "precision": str(trainer.precision),
-        "accelerator": task.device.type,
+        "accelerator": trainer.strategy.root_device.type,  # by now the model is back on the CPU
         "world_size": trainer.world_size,
         "seed": seed,
         "parameters": sum(parameter.numel() for parameter in task.model.parameters()),

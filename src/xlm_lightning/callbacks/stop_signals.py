@@ -17,7 +17,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, Timer
 from pytorch_lightning.trainer.states import TrainerFn
 
 from xlm_lightning.callbacks.last_checkpoint import validates_now
@@ -31,9 +31,14 @@ class Stopped(Exception):
 
 
 class StopSignals(Callback):
-    """Ends a run cleanly on the first signal; a second Ctrl-C leaves at once."""
+    """Ends a run cleanly on the first signal, a second Ctrl-C at once, and `timer` when it is up.
 
-    def __init__(self) -> None:
+    The timer only counts: Lightning's own question to the ranks, pickled and sent after each
+    micro-batch, took milliseconds of each step on a GPU.
+    """
+
+    def __init__(self, timer: Timer | None = None) -> None:
+        self.timer = timer
         self.received: signal.Signals | None = None  # by this process
         self._received_at = 0.0
         self.stopped_by: int | None = None  # the signal that all ranks have agreed on
@@ -61,10 +66,10 @@ class StopSignals(Callback):
         if trainer.global_step == self._last_step:
             return
         self._last_step = trainer.global_step
-        if self._agreed(trainer):
+        if self._agreed(trainer, time_is_up=self._time_is_up()):
             due = validates_now(trainer)  # or the resumed run would not make up for it
             trainer.should_stop = True
-            if not due:
+            if self.stopped_by and not due:
                 trainer.limit_val_batches = 0  # Lightning would validate before it stops
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -82,14 +87,17 @@ class StopSignals(Callback):
         if self._agreed(trainer):
             raise Stopped
 
-    def _agreed(self, trainer: pl.Trainer) -> bool:
-        number = int(self.received or 0)
+    def _time_is_up(self) -> bool:
+        left = None if self.timer is None else self.timer.time_remaining()
+        return left is not None and left <= 0
+
+    def _agreed(self, trainer: pl.Trainer, *, time_is_up: bool = False) -> bool:
+        told = [int(self.received or 0), int(time_is_up)]
         if trainer.world_size > 1:
-            device = trainer.strategy.root_device
-            highest = trainer.strategy.reduce(torch.tensor(number, device=device), reduce_op="max")
-            number = int(highest)
-        self.stopped_by = number or None
-        return bool(number)
+            own = torch.tensor(told, device=trainer.strategy.root_device)
+            told = trainer.strategy.reduce(own, reduce_op="max").tolist()
+        self.stopped_by = told[0] or None
+        return any(told)
 
     def _install(self) -> None:
         for number in SIGNALS:

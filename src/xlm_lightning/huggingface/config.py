@@ -10,7 +10,7 @@ from typing import Any
 
 from xlm_lightning import __version__
 from xlm_lightning.errors import UserError
-from xlm_lightning.model import NORM_EPS
+from xlm_lightning.layers import NORM_EPS
 from xlm_lightning.text.text_model import TextModel
 from xlm_lightning.text.vocabulary import EOS, MASK, PAD, UNK
 from xlm_lightning.trained import TrainedModel

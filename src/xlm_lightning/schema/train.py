@@ -88,6 +88,7 @@ class Model:
     attention: Annotated[str, OneOf("auto", "strips", "sdpa")]
     dropout_method: Annotated[str, OneOf("auto", "torch", "byte_mask")]
     gradient_checkpointing: bool
+    compile: bool
     init: Annotated[str, OneOf("original", "balanced")]
     position_init: Annotated[str, OneOf("random", "sinusoidal", "fixed_sinusoidal")]
     activation: Annotated[str, OneOf("gelu", "relu")]

@@ -1,0 +1,115 @@
+"""A layer of the transformer: attention and feed-forward, each in a post-norm residual."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xlm_lightning.attention import AttentionMethod, attend
+from xlm_lightning.cache import LayerCache
+from xlm_lightning.compilation import compiled
+from xlm_lightning.dropout import DropoutMethod, dropout
+
+Activation = Literal["gelu", "relu"]
+
+NORM_EPS = 1e-12  # torch's default 1e-5 would move log-probabilities by 1e-4
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with one fused projection for queries, keys and values."""
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        dropout: float,
+        method: AttentionMethod,
+        dropout_method: DropoutMethod,
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.method: AttentionMethod = method
+        self.dropout_method: DropoutMethod = dropout_method
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(
+        self,
+        hidden: Tensor,
+        causal: bool,
+        real: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        batch, time, dim = hidden.shape
+        qkv = self.qkv(hidden).view(batch, time, 3, self.heads, dim // self.heads)
+        qkv = qkv.permute(2, 0, 3, 1, 4)  # (3, batch, heads, time, head_dim)
+        if cache is None:
+            context = attend(
+                *qkv.unbind(0),
+                causal=causal,
+                real=real,
+                dropout=self.dropout if self.training else 0.0,
+                method=self.method,
+                dropout_method=self.dropout_method,
+            )
+        else:
+            context = cache.attend(qkv)
+        output: Tensor = self.out(context.transpose(1, 2).reshape(batch, time, dim))
+        return output
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward, each added to its input and normalised after (post-norm)."""
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        dropout: float,
+        attention_dropout: float,
+        attention: AttentionMethod,
+        dropout_method: DropoutMethod,
+        activation: Activation,
+        compile_on_gpu: bool,
+    ) -> None:
+        super().__init__()
+        self.compile_on_gpu = compile_on_gpu
+        self.dropout = dropout
+        self.dropout_method: DropoutMethod = dropout_method
+        self.activate = F.gelu if activation == "gelu" else F.relu  # gelu: the exact erf form
+        self.attention = SelfAttention(dim, heads, attention_dropout, attention, dropout_method)
+        self.attention_norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.expand = nn.Linear(dim, 4 * dim)
+        self.contract = nn.Linear(4 * dim, dim)
+        self.feed_forward_norm = nn.LayerNorm(dim, eps=NORM_EPS)
+
+    def forward(
+        self,
+        hidden: Tensor,
+        causal: bool,
+        real: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        if self.compile_on_gpu and self.training and hidden.is_cuda and real is None:
+            trained: Tensor = compiled(Layer.compute)(self, hidden, causal)
+            return trained
+        return self.compute(hidden, causal, real, cache)
+
+    def compute(
+        self,
+        hidden: Tensor,
+        causal: bool,
+        real: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        attended = self.attention(hidden, causal, real, cache)
+        hidden = self.attention_norm(hidden + self._drop(attended))
+        expanded = self.activate(self.expand(hidden))
+        normed: Tensor = self.feed_forward_norm(hidden + self._drop(self.contract(expanded)))
+        return normed
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return dropout(x, self.dropout, training=self.training, method=self.dropout_method)
