@@ -266,8 +266,6 @@ def build_trainer(
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-        # Some kernels of a GPU add up as their threads finish, in fp32 that of attention.
-        deterministic="warn" if uses_gpu(options.accelerator) else None,
     )
 
 

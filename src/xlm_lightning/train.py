@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 
 from xlm_lightning import schema
 from xlm_lightning.assembly import (
@@ -33,7 +32,7 @@ from xlm_lightning.data import StreamingDataModule
 from xlm_lightning.errors import UserError
 from xlm_lightning.launch import lost_contact
 from xlm_lightning.loggers import build_loggers, close_loggers, open_loggers
-from xlm_lightning.machine import keep_freed_memory, uses_gpu
+from xlm_lightning.machine import allow_deterministic_kernels, keep_freed_memory, uses_gpu
 from xlm_lightning.provenance import provenance, weights_sha256
 from xlm_lightning.report import leave_report
 from xlm_lightning.run_folder import RunFolder, prepared_text_model
@@ -135,8 +134,7 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
 def _prepare_process(config: schema.Train) -> None:
     """Seed, keep memory, and leave out what Lightning says at every start."""
     if uses_gpu(config.trainer.accelerator):
-        # Lightning's `deterministic` would fill what torch.empty returns, at every call.
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        allow_deterministic_kernels()
     else:
         keep_freed_memory()
     pl.seed_everything(config.seed, workers=True, verbose=False)
