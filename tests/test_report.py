@@ -17,7 +17,7 @@ from xlm_lightning.report import leave_report
 from xlm_lightning.reporting import plots
 from xlm_lightning.reporting.coordinates import parallel_coordinates
 from xlm_lightning.reporting.record import Point, RunRecord
-from xlm_lightning.reporting.transfer import transfer_plot, transfer_rows
+from xlm_lightning.reporting.transfer import transfer_plot, transfer_rows, write_transfer
 
 WORDS = (
     "experiment=debug",
@@ -227,8 +227,14 @@ def test_a_report_that_cannot_be_written_is_told_and_the_run_ends_well(
     assert not list(copied.glob(".partial-*"))
 
 
-def a_run(share: float, english: int, perplexity: float, status: str = "finished") -> RunRecord:
-    """A run of `sweep=transfer`, as far as its plot looks at it."""
+def a_run(
+    share: float,
+    english: int,
+    perplexity: float,
+    status: str = "finished",
+    before: float | None = None,
+) -> RunRecord:
+    """A run of `sweep=transfer`, as far as its plot looks at it; `before`: at step 0."""
     return RunRecord(
         name="",
         folder=Path(),
@@ -237,9 +243,28 @@ def a_run(share: float, english: int, perplexity: float, status: str = "finished
         provenance={"data": {"splits": {"train": {"de": {}, "en": {}}}}},
         word_map={},
         evaluations=[],
-        rows=[],
+        rows=[] if before is None else [{"step": 0, "valid/de/perplexity": before}],
         samples=[],
     )
+
+
+def test_transfer_has_random_weights_beside_it_and_is_kept(tmp_path: Path) -> None:
+    runs = [a_run(share, 1, 4 / share, before=90.0 + seed) for share in (0.1, 1) for seed in (0, 2)]
+    runs += [a_run(1, 0, 9.0, before=92.0)]  # the same weights as with English
+    write_transfer(tmp_path, runs)
+    kept = json.loads((tmp_path / "transfer.json").read_text())
+    (test,) = kept["tests"]
+    told = {(row["x"], row["series"]): (row["value"], row["count"]) for row in test["rows"]}
+    assert told == {
+        (0.1, "with en"): (40, 2),
+        (1.0, "with en"): (4, 2),
+        (1.0, "alone"): (9, 1),
+        (0.1, "random weights"): (91, 2),
+        (1.0, "random weights"): (91, 2),
+    }
+    assert any("single run" in limit for limit in kept["limits"])
+    write_transfer(tmp_path / "none", [a_run(1, 1, 4.0)])
+    assert not (tmp_path / "none").exists()
 
 
 def test_transfer_is_the_mean_over_seeds_with_its_interval() -> None:

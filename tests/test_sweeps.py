@@ -203,6 +203,11 @@ def test_each_file_of_values(name: str, tiny: tuple[str, ...], tmp_path: Path) -
     assert len({row["perplexity"] for row in rows}) == len(rows)
     page = (tmp_path / outcome.result["sweep_dir"] / "report.html").read_text("utf-8")
     assert ("How well de is known" in page) == (name == "transfer")
+    kept = tmp_path / outcome.result["sweep_dir"] / "transfer.json"
+    assert kept.exists() == (name == "transfer")
+    if kept.exists():
+        (test,) = json.loads(kept.read_text())["tests"]
+        assert {"alone", "random weights", "with en"} == {row["series"] for row in test["rows"]}
     assert 'class="figure"><button type="button">by_language' not in page  # it is no choice
 
 

@@ -259,7 +259,6 @@ def build_trainer(
         default_root_dir=folder,
         max_epochs=-1,
         check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
         logger=loggers,
         callbacks=callbacks,
         plugins=[writer, _cluster_environment()],

@@ -18,6 +18,7 @@ from xlm_lightning.reporting.group_page import (
 )
 from xlm_lightning.reporting.record import RunRecord
 from xlm_lightning.reporting.run_page import run_page
+from xlm_lightning.reporting.transfer import write_transfer
 
 REPORT = "report.html"
 
@@ -53,6 +54,8 @@ def leave_report(folder: Path) -> None:
     """Write the report at the end of a run or a sweep, whose result is not lost for want of it."""
     try:
         print(f"report: {write_report([folder])}", file=sys.stderr)
+        if (folder / SWEEP_TABLE).is_file():
+            write_transfer(folder, [member.run for member in sweep_members(folder) if member.run])
     except UserError as error:
         print(f"no report: {error}", file=sys.stderr)
 

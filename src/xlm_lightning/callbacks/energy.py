@@ -58,7 +58,7 @@ class Energy(Callback):
             self._meter.read_when_due()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.state.fn != TrainerFn.FITTING:
+        if trainer.state.fn != TrainerFn.FITTING or trainer.sanity_checking:
             return
         self._add_up()
         logged = {f"energy/{name}": self.used[name] for name in ("kwh", "kg_co2eq")}

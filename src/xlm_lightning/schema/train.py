@@ -84,7 +84,6 @@ class Model:
     attention_dropout: Fraction
     max_positions: Positive
     init_from: Annotated[str | None, NotEmpty(), Existing("checkpoint", hub=True), Verbatim()]
-    # weights of any trained model, not a resume
     attention: Annotated[str, OneOf("auto", "strips", "sdpa")]
     dropout_method: Annotated[str, OneOf("auto", "torch", "byte_mask")]
     gradient_checkpointing: bool
@@ -130,6 +129,7 @@ class Trainer:
     accumulate_grad_batches: Annotated[int | None, AtLeast(1)]  # None: from data.slots_per_step
     gradient_clip_val: Annotated[float, AtLeast(0)]  # global norm; 0: off
     val_check_interval: Positive  # optimizer steps between validations
+    num_sanity_val_steps: Annotated[int, AtLeast(-1), AtMost(0)]  # -1: a validation at step 0
     log_every_n_steps: Positive
     detect_anomaly: bool
     timeout_seconds: Positive  # for which a process may be silent
