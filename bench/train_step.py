@@ -109,13 +109,22 @@ def serve(
     dtype = DTYPES[precision]
     autocast = torch.autocast(device, dtype, enabled=dtype != torch.float32)
     step = (our_step if ours else their_step)(layers, dim, vocab_size, tokens, autocast)
-    while orders.recv():
+    while ordered(orders):
         started = time.perf_counter()
         for _ in range(STEPS_PER_TURN[device]):
             step()
         if device == "cuda":
             torch.cuda.synchronize()
         orders.send((time.perf_counter() - started) / STEPS_PER_TURN[device])
+
+
+def ordered(orders: Connection) -> bool:
+    """Wait for the next order; False when there will be none."""
+    try:
+        orders.recv()
+    except EOFError:
+        return False
+    return True
 
 
 def compare(name: str, precision: str, device: str, rounds: int) -> list[dict[str, Any]]:
@@ -132,8 +141,9 @@ def compare(name: str, precision: str, device: str, rounds: int) -> list[dict[st
             arguments = (orders, ours, keep, name, precision, device)
             process = processes.Process(target=serve, args=arguments, daemon=True)
             process.start()
+            orders.close()  # the other process has it: where that one dies, nobody waits here
             held.callback(process.join)
-            held.callback(connections[turn].send, False)
+            held.callback(connections[turn].close)  # the end of its orders
         for round_ in range(rounds + 2):  # the first two get memory
             for turn, connection in connections.items():
                 connection.send(True)

@@ -11,9 +11,8 @@ import torch
 from xlm_lightning.errors import UserError
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h of glibc
-_NEVER = (
-    -1
-)  # the largest number that mallopt takes is 2 GiB, which the published shape frees at once
+# The largest number that mallopt takes is 2 GiB, which the published shape may free at once.
+_NEVER = -1
 
 
 def keep_freed_memory() -> None:
