@@ -21,6 +21,7 @@ MEASURED = {  # logged figures of the machine, never the same twice
 WORDS = (
     "experiment=debug",
     "trainer.accelerator=cpu",
+    "trainer.precision=32",  # in bf16 the weights of one and two processes differ by 0.2 %
     "model.dropout=0.1",
     "model.attention_dropout=0.1",
     "data.batch_size=2",
@@ -50,9 +51,11 @@ def logged_steps(folder: Path) -> list[str]:
         return [row["step"] for row in csv.DictReader(file)]
 
 
-def assert_the_same_training(folder: Path, reference: Path) -> None:
+def assert_the_same_training(folder: Path, reference: Path, within: float = 1e-5) -> None:
+    """Weights `within` this relative distance: another number of processes adds in another order."""
     ours, theirs = weights(folder), weights(reference)
-    assert float((ours - theirs).norm() / theirs.norm()) < 1e-5
+    difference = float((ours - theirs).norm() / theirs.norm())
+    assert difference < within
     mine, other = summary(folder), summary(reference)
     assert mine["status"] == "finished"
     for name in ("steps", "tokens_seen"):

