@@ -52,7 +52,7 @@ def logged_steps(folder: Path) -> list[str]:
 
 
 def assert_the_same_training(folder: Path, reference: Path, within: float = 1e-5) -> None:
-    """Weights `within` this relative distance: another number of processes adds in another order."""
+    """Weights at most so far apart: another number of processes adds in another order."""
     ours, theirs = weights(folder), weights(reference)
     difference = float((ours - theirs).norm() / theirs.norm())
     assert difference < within
