@@ -147,6 +147,7 @@ def _prepare_process(config: schema.Train) -> None:
         ".*GPU available but not used.*",
         ".*LeafSpec.*",
         ".*AccumulateGrad node's stream.*",  # Lightning makes DDP on a stream of its own
+        ".*FLOPs not found.*",  # of a new GPU; then no utilisation is shown
         ".*sync_dist=True.*",  # what is logged has been summed over the ranks already
     ):
         warnings.filterwarnings("ignore", message)
