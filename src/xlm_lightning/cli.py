@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from xlm_lightning import schema
 from xlm_lightning.compose import compose, show
 from xlm_lightning.errors import RunFailed, UserError
-from xlm_lightning.launch import end_with_starter
+from xlm_lightning.launch import end_with_starter, leave_ranks
 from xlm_lightning.legality import check_files
 from xlm_lightning.manifest import MANIFEST_NAME
 from xlm_lightning.overrides import Command, Words, read_words
@@ -79,7 +79,9 @@ def _train(config: schema.Train) -> Result:
     _ensure_data(config.data, config.trainer.timeout_seconds)
     from xlm_lightning.train import train as run
 
-    return run(config, [Path(sys.argv[0]).name, *sys.argv[1:]])
+    summary = run(config, [Path(sys.argv[0]).name, *sys.argv[1:]])
+    leave_ranks()
+    return summary
 
 
 def _prepare(config: schema.Prepare) -> Result:
