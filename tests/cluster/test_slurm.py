@@ -225,7 +225,7 @@ def test_the_example_requeues_itself_before_its_time_is_up(
         *sooner,
         str(EXAMPLE),
         *words,
-        f"trainer.max_steps={100 * STEPS}",
+        f"trainer.max_steps={10_000 * STEPS}",  # time alone ends it, on the fastest machine
         "trainer.max_time=00:00:02:30",  # of both lives together, as Lightning counts
         cwd=tmp_path,
         PATH=f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}",
