@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch.distributed
 
 from xlm_lightning.errors import UserError
-from xlm_lightning.launch import NO_SHARED_STORE, World, use_network_interface, world_of
+from xlm_lightning.launch import (
+    NO_SHARED_STORE,
+    World,
+    leave_ranks,
+    use_network_interface,
+    world_of,
+)
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "7", "LOCAL_WORLD_SIZE": "2", "WORLD_SIZE": "6"}
 JOB = {"SLURM_NTASKS": "6", "SLURM_NNODES": "3", "SLURM_JOB_NAME": "train"}
@@ -137,3 +145,19 @@ def test_the_network_interface_is_told_to_gloo_and_nccl(monkeypatch: pytest.Monk
     assert os.environ["NCCL_SOCKET_IFNAME"] == "=lo"
     with pytest.raises(UserError, match=r"trainer\.network_interface=ib7: .* has .*lo"):
         use_network_interface("ib7", gloo_between_hosts=False)
+
+
+def test_a_group_that_is_left_has_no_threads(tmp_path: Path) -> None:
+    """One that runs on as Python ends may abort the process."""
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    torch.distributed.all_reduce(torch.ones(1))
+    assert "pt_gloo_runloop" in threads()
+    leave_ranks()
+    assert not torch.distributed.is_initialized()
+    assert "pt_gloo_runloop" not in threads()
+    leave_ranks()  # nothing left to leave
+
+
+def threads() -> set[str]:
+    return {path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")}
