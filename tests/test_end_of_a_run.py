@@ -249,3 +249,13 @@ def test_a_second_ctrl_c_leaves_at_once(pause: float, code: int) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert done.returncode == code
+
+
+def test_the_time_of_a_run_is_up(crumbs: Path, tmp_path: Path) -> None:
+    words = (*WORDS, f"data.dir={crumbs}", f"run.dir={tmp_path / 'run'}")
+    longer = ("trainer.max_steps=1000000", "trainer.val_check_interval=1000000")
+    told = call("xlm-train", *words, *longer, "trainer.max_time=00:00:00:01").expect().result
+    assert told["status"] == "finished"
+    assert 0 < told["steps"] < 1_000_000
+    assert state(tmp_path / "run")["global_step"] == told["steps"]
+    assert "perplexity" in told["valid"]["mean"]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from xlm_lightning.attention import attend
-from xlm_lightning.cross_entropy import IGNORED, linear_cross_entropy
+from xlm_lightning.cross_entropy import IGNORED, _aligned, linear_cross_entropy
 from xlm_lightning.dropout import byte_threshold, dropout, random_bytes
 
 
@@ -119,3 +119,17 @@ def test_loss_without_any_target_is_zero() -> None:
     loss.backward()
     assert float(loss.detach()) == 0
     assert float(hidden.grad.abs().sum()) == 0
+
+
+def test_words_that_nothing_predicts_change_nothing() -> None:
+    """Those that make the words of a GPU a multiple of 8."""
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(5, 4, requires_grad=True), torch.randn(13, 4, requires_grad=True)
+    bias, targets = torch.randn(13, requires_grad=True), torch.randint(13, (5,))
+    results = []
+    for more in (_aligned(weight, bias), (weight, bias)):
+        loss = F.cross_entropy(F.linear(hidden, *more), targets)
+        results.append([loss, *torch.autograd.grad(loss, (hidden, weight, bias))])
+    assert len(_aligned(weight, bias)[1]) == 16
+    for ours, reference in zip(*results, strict=True):
+        torch.testing.assert_close(ours, reference)
