@@ -56,6 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "generation": {"model"},
     "objectives": {"cross_entropy", "model", "streaming"},
     "perplexity": {"model", "objectives"},
+    "bleu": set(),
     "sentence_scores": {"cross_entropy", "model", "objectives", "perplexity", "streaming", "text"},
     "tensor_names": ERRORS | {"model"},
     "trained": ERRORS | {"model", "text"},
