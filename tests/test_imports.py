@@ -57,6 +57,7 @@ ALLOWED: dict[str, set[str]] = {
     "objectives": {"cross_entropy", "model", "streaming"},
     "perplexity": {"model", "objectives"},
     "bleu": set(),
+    "translation_scores": FILES | {"bleu", "text"},
     "sentence_scores": {"cross_entropy", "model", "objectives", "perplexity", "streaming", "text"},
     "tensor_names": ERRORS | {"model"},
     "trained": ERRORS | {"model", "text"},

@@ -35,6 +35,10 @@ class RunFolder:
         return self.path / "samples.md"
 
     @property
+    def translations(self) -> Path:
+        return self.path / "translations"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.csv"
 

@@ -72,9 +72,13 @@ class TextPipeline:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return readable text: special words dropped, pieces joined, detokenised."""
-        pieces = [self.vocabulary.token(token_id) for token_id in ids if token_id >= FIRST_WORD_ID]
-        words = (" ".join(pieces) + " ").replace(CONTINUED + " ", "").split()
+        words = self.words(token_id for token_id in ids if token_id >= FIRST_WORD_ID)
         return str(self._detokenizer.detokenize(words, unescape=False))
+
+    def words(self, ids: Iterable[int]) -> list[str]:
+        """Return the tokens that BPE cut, joined again; special words stand as they are called."""
+        pieces = [self.vocabulary.token(token_id) for token_id in ids]
+        return (" ".join(pieces) + " ").replace(CONTINUED + " ", "").split()
 
     def _encode_block(self, lines: Sequence[str]) -> tuple[Ids, IntArray]:
         chunks = self._tokenizer.chunks(lines)
