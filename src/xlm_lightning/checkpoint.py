@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -15,6 +15,8 @@ from xlm_lightning.errors import UserError
 from xlm_lightning.model import XLM
 from xlm_lightning.run_folder import RunFolder
 from xlm_lightning.trained import TrainedModel
+
+Model = TypeVar("Model", bound=torch.nn.Module)
 
 MODEL_KEY = "xlm_lightning"  # in a checkpoint: what rebuilds the model around its weights
 CHECKPOINTS = "checkpoints"
@@ -40,18 +42,18 @@ def load_checkpoint(path: Path, objective: str | None = None) -> TrainedModel:
     file = find_checkpoint(path)
     checkpoint = read_whole(file)
     described = checkpoint[MODEL_KEY]
+    if translates(checkpoint):
+        raise UserError(
+            f"checkpoint {file} is of a translation model: it writes by xlm-translate only "
+            "(checkpoint=, source=, target=)"
+        )
     objectives = described.get("objectives", ["clm"])
     if objective not in (None, *objectives):
         raise UserError(f"objective={objective}: {file} was trained for {', '.join(objectives)}")
-    try:
-        model = XLM(**described["model"])
-        model.load_state_dict(model_weights(checkpoint))
-    except (RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{file} does not hold the model that it describes: {reason}") from error
+    model = rebuild(XLM, checkpoint, file)
     run = RunFolder(file.parent.parent)
     return TrainedModel(
-        model.eval(),
+        model,
         languages=described["languages"],
         objective=objective or objectives[0],
         stream_length=described["stream_length"],
@@ -60,6 +62,22 @@ def load_checkpoint(path: Path, objective: str | None = None) -> TrainedModel:
         data_dir=run.data_dir(),
         facts={"steps": checkpoint["global_step"], "objectives": ", ".join(objectives)},
     )
+
+
+def translates(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint is of a translation model and not of a language model."""
+    return bool(checkpoint[MODEL_KEY].get("translates", False))
+
+
+def rebuild(kind: Callable[..., Model], checkpoint: Mapping[str, Any], file: Path) -> Model:
+    """Return the model that a checkpoint holds, in evaluation mode; `kind` is its class."""
+    try:
+        model = kind(**checkpoint[MODEL_KEY]["model"])
+        model.load_state_dict(model_weights(checkpoint))
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{file} does not hold the model that it describes: {reason}") from error
+    return model.eval()
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -230,7 +248,7 @@ def checkpoint_bytes(model: XLM, precision: str) -> int:
 
 
 def model_weights(checkpoint: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """Return the model's tensors, named as in `XLM`."""
+    """Return the model's tensors, named as in its class."""
     return {
         name.removeprefix("model."): tensor for name, tensor in checkpoint["state_dict"].items()
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,11 +40,14 @@ class TrainedModel:
 
     def language_id(self, language: str | None) -> int:
         """Return the id of `language` (None: the first); `UserError` with the list otherwise."""
-        if language is None:
-            return 0
-        if language not in self.languages:
-            raise UserError(
-                f"language={language}: the model knows {', '.join(self.languages)}."
-                + did_you_mean(language, self.languages)
-            )
-        return self.languages.index(language)
+        return 0 if language is None else language_id("language", language, self.languages)
+
+
+def language_id(key: str, language: str, languages: Sequence[str]) -> int:
+    """Return the place of `language` in `languages`; `UserError` with the list otherwise."""
+    if language not in languages:
+        raise UserError(
+            f"{key}={language}: the model knows {', '.join(languages)}."
+            + did_you_mean(language, languages)
+        )
+    return languages.index(language)
