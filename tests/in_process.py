@@ -17,6 +17,7 @@ COMMANDS = {
     "xlm-prepare": cli.prepare,
     "xlm-evaluate": cli.evaluate,
     "xlm-generate": cli.generate,
+    "xlm-translate": cli.translate,
     "xlm-export": cli.export,
     "xlm-report": cli.report,
 }

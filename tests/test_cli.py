@@ -16,7 +16,9 @@ from xlm_lightning import cli
 from xlm_lightning.errors import UserError
 from xlm_lightning.run_id import run_id
 
-COMMANDS = ("xlm-train", "xlm-prepare", "xlm-evaluate", "xlm-generate", "xlm-export")
+COMMANDS = (
+    "xlm-train", "xlm-prepare", "xlm-evaluate", "xlm-generate", "xlm-translate", "xlm-export"
+)  # fmt: skip
 HEAVY = ("torch", "pytorch_lightning", "transformers", "wandb", "data_prep")
 
 

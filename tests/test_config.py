@@ -18,12 +18,15 @@ from xlm_lightning.config_files import config_folder
 from xlm_lightning.schema import PRECISIONS, Train
 
 CONF = config_folder()
-COMMANDS = (cli.TRAIN, cli.PREPARE, cli.EVALUATE, cli.GENERATE, cli.EXPORT, cli.REPORT)
+COMMANDS = (
+    cli.TRAIN, cli.PREPARE, cli.EVALUATE, cli.GENERATE, cli.TRANSLATE, cli.EXPORT, cli.REPORT
+)  # fmt: skip
 NEEDED = {
     "train": ["data.dir=x"],
     "prepare": [],
     "evaluate": ["checkpoint=x"],
     "generate": ["checkpoint=x"],
+    "translate": ["checkpoint=x", "source=de", "target=en"],
     "export": ["checkpoint=x", "out=y"],
     "report": ["runs=x"],
 }

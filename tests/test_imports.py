@@ -22,7 +22,7 @@ HYDRA = {"hydra", "omegaconf"}
 LIGHTNINGS = {"pytorch_lightning", "lightning", "lightning_fabric"}
 HEAVY = {"torch", "wandb", "transformers", "tensorboard", "trackio"} | LIGHTNINGS
 
-COMMAND_NAMES = ("train", "prepare", "evaluate", "generate", "export", "report")
+COMMAND_NAMES = ("train", "prepare", "evaluate", "generate", "translate", "export", "report")
 
 # What each layer may import of the package itself; a name stands for the module or all below it.
 ERRORS = {"errors"}
@@ -62,6 +62,7 @@ ALLOWED: dict[str, set[str]] = {
     "tensor_names": ERRORS | {"model"},
     "trained": ERRORS | {"model", "text"},
     "original": ERRORS | {"model", "text", "tensor_names", "trained"},
+    "trained_translator": ERRORS | {"checkpoint", "run_folder", "text", "trained", "translator"},
     "warm_start": ERRORS | {"model", "text", "trained"},
     "huggingface": ERRORS
     | {"layers", "model", "text", "tensor_names", "trained", "huggingface", ""},
@@ -113,7 +114,10 @@ ALLOWED: dict[str, set[str]] = {
     | {"text", "trained", ""},
     "evaluate": TRAINED
     | {"manifest", "perplexity", "run_folder", "sentence_scores", "streaming", "suites"},
-    "generate": TRAINED | {"generation"},
+    "batches": set(),
+    "generate": TRAINED | {"batches", "generation"},
+    "translate": FILES
+    | {"batches", "generation", "machine", "schema", "text", "trained_translator"},
     "export": TRAINED | {"atomic", "huggingface", "model_card"},
     "prepare": {"data_prep", "schema", "text"},
     "legality": ERRORS,

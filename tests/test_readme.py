@@ -17,6 +17,8 @@ README = command_lines((ROOT / "README.md").read_text("utf-8"))
 PAGES = [page for page in sorted(ROOT.glob("docs/*.md")) if command_lines(page.read_text("utf-8"))]
 # Models that are not here, and a sweep, as the README has one: composed in tests/test_config.py.
 LEFT_OUT = ("FacebookAI/", ".pth", "xlm-train -m")
+# These need a translation run, which no recipe makes yet.
+NOT_YET = {"xlm-translate"}
 TINY_MODEL = (
     "model.layers=1",
     "model.dim=16",
@@ -79,7 +81,7 @@ def little(line: str) -> list[str]:
 
 
 def test_the_readme_shows_every_command() -> None:
-    assert {line.split()[0] for line in README} == set(COMMANDS)
+    assert {line.split()[0] for line in README} == set(COMMANDS) - NOT_YET
 
 
 @pytest.mark.parametrize("line", README)
@@ -108,7 +110,7 @@ def test_the_commands_of_a_page_run_in_their_order(page: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - NOT_YET))
 def test_the_examples_of_the_help_run(command: str, workplace: Path) -> None:
     if command == "xlm-prepare":
         (workplace / "my_data").unlink()  # it makes its own

@@ -34,6 +34,7 @@ TRAIN = Command("train", schema.Train)
 PREPARE = Command("prepare", schema.Prepare)
 EVALUATE = Command("evaluate", schema.Evaluate)
 GENERATE = Command("generate", schema.Generate)
+TRANSLATE = Command("translate", schema.Translate)
 EXPORT = Command("export", schema.Export)
 REPORT = Command("report", schema.Report)
 
@@ -60,6 +61,11 @@ def evaluate() -> NoReturn:
 def generate() -> NoReturn:
     """xlm-generate."""
     _open(GENERATE, _generate)
+
+
+def translate() -> NoReturn:
+    """xlm-translate."""
+    _open(TRANSLATE, _translate)
 
 
 def export() -> NoReturn:
@@ -98,6 +104,12 @@ def _evaluate(config: schema.Evaluate) -> Result:
 
 def _generate(config: schema.Generate) -> Result:
     from xlm_lightning.generate import generate as run
+
+    return run(config)
+
+
+def _translate(config: schema.Translate) -> Result:
+    from xlm_lightning.translate import translate as run
 
     return run(config)
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-
-from tqdm import tqdm
+from typing import Any
 
 from xlm_lightning import schema
+from xlm_lightning.batches import batches
 from xlm_lightning.errors import UserError
 from xlm_lightning.generation import (
     beam_search,
@@ -23,7 +21,6 @@ from xlm_lightning.model import XLM
 from xlm_lightning.pretrained import load_model
 from xlm_lightning.text.files import read_text_lines
 
-T = TypeVar("T")
 Texts = dict[tuple[int, int], list[int]]  # (prompt, sample) -> ids that continue it
 
 
@@ -69,7 +66,7 @@ def _drawn(
     """Yield the continuations batch by batch, prompts of like length together."""
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     if config.beam > 1:
-        for some in _batches(order, max(1, config.batch_size // config.beam)):
+        for some in batches(order, max(1, config.batch_size // config.beam), "generating"):
             found = beam_search(
                 model,
                 [prompts[i] for i in some],
@@ -83,7 +80,7 @@ def _drawn(
                 yield {(i, sample): one.ids for sample, one in enumerate(best)}
         return
     samples = [(i, sample) for i in order for sample in range(config.num_samples)]
-    for rows in _batches(samples, config.batch_size):
+    for rows in batches(samples, config.batch_size, "generating"):
         ids = generate_batch(
             model,
             [prompts[i] for i, _ in rows],
@@ -95,11 +92,3 @@ def _drawn(
             noise=seeded_noise(config.seed, rows, config.max_new_tokens),
         )
         yield dict(zip(rows, ids, strict=True))
-
-
-def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    starts = range(0, len(items), size)
-    bar = tqdm(
-        starts, desc="generating", file=sys.stderr, disable=None if len(starts) > 1 else True
-    )
-    return (items[start : start + size] for start in bar)

@@ -38,6 +38,7 @@ from xlm_lightning.schema.train import (
     Wandb,
 )
 from xlm_lightning.schema.trained import Card, Evaluate, EvaluationData, Export, Generate
+from xlm_lightning.schema.translate import Translate
 
 __all__ = [
     "CORPORA",
@@ -75,6 +76,7 @@ __all__ = [
     "Trackio",
     "Train",
     "Trainer",
+    "Translate",
     "Wandb",
     "WikipediaCorpus",
 ]

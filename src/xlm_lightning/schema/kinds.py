@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 from xlm_lightning.legality import (
     Above,
     AtLeast,
     AtMost,
     Below,
+    FolderToBe,
     NotEmpty,
     OneOf,
     OnThisMachine,
@@ -41,6 +43,20 @@ Gigabytes = Annotated[float, Above(0)]  # of 1e9 bytes
 Minutes = Annotated[float, AtLeast(0)]
 Conflict = tuple[str, str]  # key=value, what is wrong with it
 STORES = ("s3", "gs", "hf", "https", "http")
+
+
+class FileToBe(FolderToBe):
+    """A file that a command may write, over an older one too: its folder is there or can be made.
+    See `check_files`."""
+
+    def __str__(self) -> str:
+        return "a file that can be written"
+
+    def broken(self, value: Any) -> str:
+        """See `Rule`."""
+        if Path(value).is_dir():
+            return "is a folder; name a file"
+        return super().broken(str(Path(value).absolute().parent))
 
 
 def address_conflicts(folder: str | None) -> Iterator[Conflict]:

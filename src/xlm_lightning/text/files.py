@@ -36,12 +36,19 @@ def read_text_lines(path: Path, key: str) -> list[str]:
     Not `splitlines()`: it also breaks at U+2028 and other characters inside a line.
     """
     try:
-        content = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        number = error.object.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{key}={path}, line {number}: not UTF-8 text") from error
+        content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{key}={path} cannot be read ({error.strerror})") from error
-    if not content.strip():
-        raise UserError(f"{key}={path} is empty")
-    return content.removesuffix("\n").split("\n")
+    return text_lines(content, f"{key}={path}")
+
+
+def text_lines(content: bytes, name: str) -> list[str]:
+    """Return the lines of a user's text, which errors call `name`."""
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{name}, line {number}: not UTF-8 text") from error
+    if not text.strip():
+        raise UserError(f"{name} is empty")
+    return text.removesuffix("\n").split("\n")
