@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 # purposes
 LANGUAGE, SHARDS, BLOCKS, MASKS, EVALUATION_MASKS, PAIRS, RETRIEVAL, BOOTSTRAP = range(8)
+SENTENCES, NOISE, SOURCES, DIRECTIONS = range(8, 12)
 
 Indices = NDArray[np.int64]
 

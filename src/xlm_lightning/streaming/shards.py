@@ -91,6 +91,15 @@ class TokenShards:
             for language in self.languages
         }
 
+    def sizes(self) -> dict[str, list[int]]:
+        """Tokens of each shard of each language, as far as they are trained on."""
+        return {
+            language: [
+                self._shares.of(language, shard.tokens) for shard in self._shards.get(language, [])
+            ]
+            for language in self.languages
+        }
+
     def length(self, language: str) -> int:
         """Real tokens of `language`; 0 for a language that the split does not have."""
         return sum(shard.tokens for shard in self._shards.get(language, []))
@@ -105,6 +114,11 @@ class TokenShards:
         ):
             tokens[row] = self._map(shards[index].name)[start : start + length]
         return tokens
+
+    def read_part(self, language: int, shard: int, start: int, stop: int) -> Tokens:
+        """Real tokens `start` to `stop` of one shard, as they lie in the map."""
+        one = self._shards[self.languages[language]][shard]
+        return self._map(one.name)[start : min(stop, one.tokens)]
 
     def read_span(self, language: str, start: int, stop: int) -> Tokens:
         """Copy the real tokens `start` to `stop` of a language, its shards taken as one text."""
