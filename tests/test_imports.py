@@ -83,7 +83,7 @@ ALLOWED: dict[str, set[str]] = {
     "sharding": {"model"},
     "task": ERRORS
     | {"checkpoint", "model", "objectives", "optim", "perplexity", "sharding", "streaming"},
-    "data": ERRORS | {"manifest", "streaming"},
+    "data": ERRORS | {"callbacks", "manifest", "streaming"},
     "metrics_csv": FILES,
     "flops": set(),
     "dashboards": ERRORS | {"dashboards", "recall", "task"},

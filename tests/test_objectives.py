@@ -27,7 +27,7 @@ TINY = (
     "schedule=constant",
     "schedule.warmup_steps=2",
     "data.max_valid_tokens=500",
-    "data.pair_tokens=200",
+    "data.sentence_tokens=200",
     "trainer.val_check_interval=4",
     "checkpoint.every_n_steps=4",
 )
@@ -176,7 +176,10 @@ def test_a_weight_may_look_like_any_number(weight: str) -> None:
         (["objective=mln"], "mlm"),
         (["objective.context_size=31"], "leaves nothing to score of data.stream_length=32"),
         (["objective.masking.random=0.5"], "makes more than 1"),
-        (["objective=tlm", "data.pair_max_length=511"], "must be at most model.max_positions=512"),
+        (
+            ["objective=tlm", "data.sentence_max_length=511"],
+            "must be at most model.max_positions=512",
+        ),
     ],
 )
 def test_mistakes_are_told(words: list[str], told: str, tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ from xlm_lightning.pretrained import load_model
 from xlm_lightning.run_folder import RunFolder
 from xlm_lightning.streaming.masking import Masking
 from xlm_lightning.streaming.mirror import mirror_of
+from xlm_lightning.streaming.noise import Noise
 from xlm_lightning.streaming.read_ahead import fetch_at_start
 from xlm_lightning.streaming.turns import CLM
 from xlm_lightning.task import MONITOR, LanguageModeling
@@ -76,9 +77,11 @@ def build_data(config: schema.Train, world: World) -> StreamingDataModule:
         slots_per_step=world.slots_per_step,
         objectives=config.objective.curves(),
         masking=_masking(config.objective.masking, folder),
-        pair_tokens=data.pair_tokens,
-        pair_max_length=data.pair_max_length,
+        noise=Noise(**asdict(config.objective.noise)),
+        sentence_tokens=data.sentence_tokens,
+        sentence_max_length=data.sentence_max_length,
         max_positions=config.model.max_positions,
+        max_pairs=data.max_pairs,
         max_valid_tokens=data.max_valid_tokens,
         overfit_slots=data.overfit_slots,
         reorder=data.reorder,

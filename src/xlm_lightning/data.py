@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,23 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.trainer.states import TrainerFn
 
+from xlm_lightning.callbacks.slot_counter import SlotCounter
 from xlm_lightning.errors import UserError
 from xlm_lightning.manifest import Manifest, manifest_sha256
 from xlm_lightning.streaming.continuity import is_continued
-from xlm_lightning.streaming.loader import OrderedLoader, PairSlots, SlotBatches, TrainLoader
+from xlm_lightning.streaming.loader import OrderedLoader, SlotBatches, TrainLoader
 from xlm_lightning.streaming.masking import Masking
 from xlm_lightning.streaming.mirror import Mirror
-from xlm_lightning.streaming.pair_evaluation import PairEvaluationBatches
-from xlm_lightning.streaming.pairs import PairShards
+from xlm_lightning.streaming.noise import Noise
+from xlm_lightning.streaming.pair_slots import PairSlots
+from xlm_lightning.streaming.pairs import PairShards, directions
 from xlm_lightning.streaming.plan import PLAN_VERSION, Plan
+from xlm_lightning.streaming.sentence_slots import SentenceSlots
+from xlm_lightning.streaming.sentences import SentenceBatches
 from xlm_lightning.streaming.shards import TokenShards
 from xlm_lightning.streaming.shares import Shares
-from xlm_lightning.streaming.splits import ScoredSplit, evaluation_batches
-from xlm_lightning.streaming.turns import TLM, Curve, Turns
+from xlm_lightning.streaming.splits import ScoredSplit, require_parallel_text
+from xlm_lightning.streaming.turns import AE, BT, MT, TLM, Curve, Turns
 
 ENDLESS = 2**40  # micro-batches of a run without max_steps
 
@@ -51,9 +56,11 @@ class StreamingDataModule(pl.LightningDataModule):
         slots_per_step: int,
         objectives: Mapping[str, Curve],
         masking: Masking,
-        pair_tokens: int,
-        pair_max_length: int,
+        noise: Noise,
+        sentence_tokens: int,
+        sentence_max_length: int,
         max_positions: int,
+        max_pairs: int | None = None,
         max_valid_tokens: int | None = None,
         overfit_slots: int | None = None,
         reorder: bool = False,
@@ -63,9 +70,10 @@ class StreamingDataModule(pl.LightningDataModule):
 
         `mirror`: brings the files of a folder that mirrors an object store. `shares`: see `Shares`.
         `slots_per_step` (ranks x accumulation) must stay the same when a run is resumed on another
-        number of ranks. `objectives`: the weight of each one's loss, step by step. `pair_tokens`:
-        of a micro-batch of parallel text, whose sentences have at most `pair_max_length` tokens, or
-        in valid and test as many as fit into `max_positions`.
+        number of ranks. `objectives`: the weight of each one's loss, step by step.
+        `sentence_tokens`: of a micro-batch of sentences, or of pairs, which have at most
+        `sentence_max_length` tokens, or in valid and test as many as fit into `max_positions`.
+        `max_pairs`: of the train text of each pair of languages, the first ones.
         `max_valid_tokens` limits validation during training, per language; `overfit_slots` trains
         on the first so many micro-batches of each objective for ever. `reorder`: a checkpoint of
         other data, or of another order, is gone on with all the same, from the first slot.
@@ -83,11 +91,13 @@ class StreamingDataModule(pl.LightningDataModule):
         self.slots_per_step = slots_per_step
         self.turns = Turns(objectives, slots_per_step)
         self.masking = masking
-        self.pair_tokens = pair_tokens
-        self.pair_max_length = pair_max_length
+        self.noise = noise
+        self.sentence_tokens = sentence_tokens
+        self.sentence_max_length = sentence_max_length
         self.max_positions = max_positions
-        if TLM in objectives:
-            self._require_parallel_text()
+        self.max_pairs = max_pairs
+        self.directions = directions(chain(*self.manifest.parallel.values()))  # of translation
+        require_parallel_text(self.manifest, folder, objectives)
         self.max_valid_tokens = max_valid_tokens
         self.overfit_slots = overfit_slots
         self.reorder = reorder
@@ -107,9 +117,19 @@ class StreamingDataModule(pl.LightningDataModule):
     @cached_property
     def pair_slots(self) -> PairSlots | None:
         """The order of the parallel text, where it is trained on."""
-        if TLM not in self.turns.objectives:
+        if not {TLM, MT} & set(self.turns.objectives):
             return None
-        return PairSlots.of(self.pair_shards("train", self.pair_max_length), self.seed, self.alpha)
+        shards = self.pair_shards("train", self.sentence_max_length, self.max_pairs)
+        return PairSlots.of(shards, self.seed, self.alpha)
+
+    @cached_property
+    def sentence_slots(self) -> SentenceSlots | None:
+        """The order of the sentences of each language, where they are trained on."""
+        if not {AE, BT} & set(self.turns.objectives):
+            return None
+        limits = {"max_tokens": self.sentence_tokens, "max_length": self.sentence_max_length}
+        batches = SentenceBatches(self.train_shards, self.seed, **limits)
+        return SentenceSlots.of(batches, self.seed, self.alpha, self.noise)
 
     def setup(self, stage: str) -> None:
         """Check one train shard byte by byte and start to count consumed slots."""
@@ -127,25 +147,42 @@ class StreamingDataModule(pl.LightningDataModule):
             # Another one at each start; by the minute, on which all ranks agree.
             self.train_shards.check(names[int(time.time() / 60) % len(names)])
         self.plan.slot(0)
-        others = [c for c in _callbacks(trainer) if not isinstance(c, _SlotCounter)]
-        _callbacks(trainer)[:] = [_SlotCounter(self), *others]
+        if BT in self.turns.objectives and self.sentence_slots is not None:
+            self.sentence_slots.require_two_languages()
+        others = [c for c in _callbacks(trainer) if not isinstance(c, SlotCounter)]
+        _callbacks(trainer)[:] = [SlotCounter(self), *others]
 
     def shards(self, split: str) -> TokenShards:
         """The text of a split, of the languages that are trained on."""
         length, manifest = self.stream_length, self.manifest
         return TokenShards(self.folder, split, length, manifest, self.mirror, self.shares)
 
-    def pair_shards(self, split: str, max_length: int) -> PairShards:
+    def pair_shards(self, split: str, max_length: int, max_pairs: int | None = None) -> PairShards:
         """The parallel text of a split, but for sentences of more than `max_length` tokens."""
-        limits = {"max_tokens": self.pair_tokens, "max_length": max_length}
-        return PairShards(self.folder, split, self.manifest, self.mirror, **limits)
+        return PairShards(
+            self.folder,
+            split,
+            self.manifest,
+            self.mirror,
+            max_tokens=self.sentence_tokens,
+            max_length=max_length,
+            max_pairs=max_pairs,
+        )
 
     def train_dataloader(self) -> TrainLoader:
         """One pass over all micro-batches of the run, so that no epoch ends in the middle."""
         trainer, steps = self._trainer, self._trainer.max_steps
-        read = (self.plan, self.train_shards, self.turns, self.masking, self.pair_slots)
+        batches = SlotBatches(
+            self.plan,
+            self.train_shards,
+            self.turns,
+            self.masking,
+            pairs=self.pair_slots,
+            sentences=self.sentence_slots,
+            overfit_slots=self.overfit_slots,
+        )
         return TrainLoader(
-            SlotBatches(*read, self.overfit_slots),
+            batches,
             lambda: self.slot,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
@@ -165,7 +202,8 @@ class StreamingDataModule(pl.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Widen the ids on the device: uint16 is a quarter of the bytes, but has no embedding."""
-        return {**batch, "tokens": batch["tokens"].to(torch.int64)}
+        ids = batch.keys() & {"tokens", "source"}
+        return batch | {name: batch[name].to(torch.int64) for name in ids}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of consumed slots, and all that decides what is in them."""
@@ -203,14 +241,6 @@ class StreamingDataModule(pl.LightningDataModule):
     def _pin_memory(self) -> bool:
         return self._trainer.strategy.root_device.type == "cuda"
 
-    def _require_parallel_text(self) -> None:
-        for split in self.manifest.splits:
-            if not self.manifest.parallel.get(split):
-                raise UserError(
-                    f"objective.tlm needs parallel text, and {self.folder} has none for {split}; "
-                    f"prepare it with corpus.parallel.de-en.{split}=[FILE,FILE], say"
-                )
-
     def _identity(self) -> dict[str, Any]:
         """Everything that a slot's content depends on."""
         return {
@@ -223,72 +253,23 @@ class StreamingDataModule(pl.LightningDataModule):
             "overfit_slots": self.overfit_slots,
             "objectives": self.turns.curves,
             "masking": self.masking.shares(),
-            "pair_tokens": self.pair_tokens,
-            "pair_max_length": self.pair_max_length,
+            "noise": self.noise.shares() if AE in self.turns.objectives else None,
+            "sentence_tokens": self.sentence_tokens,
+            "sentence_max_length": self.sentence_max_length,
+            "max_pairs": self.max_pairs,
             "plan_version": PLAN_VERSION,
             "manifest_sha256": manifest_sha256(self.folder),
         }
 
     def _evaluation_loader(self, split: str, max_tokens: int | None) -> OrderedLoader:
         """Batch i goes to rank i % W; all ranks get as many, the last ones perhaps empty."""
-        shards = self.shards(split)
-        batches = ScoredSplit(
-            [
-                PairEvaluationBatches(self.pair_shards(split, self.max_positions - 2), max_tokens)
-                if objective == TLM
-                else evaluation_batches(objective, shards, self.batch_size, max_tokens)
-                for objective in self.turns.objectives
-            ]
-        )
+        pairs = self.pair_shards(split, self.max_positions - 2)
+        read = (self.turns.objectives, self.shards(split), pairs, self.batch_size)
+        batches = ScoredSplit.of(*read, max_tokens)
         world_size = self._trainer.world_size
         length = -(-len(batches) // world_size)
         numbers = range(self._trainer.global_rank, length * world_size, world_size)
         return OrderedLoader(batches, lambda: numbers, length=length, pin_memory=self._pin_memory)
-
-
-class _SlotCounter(Callback):
-    """Counts the slots that training consumed; first in the list, so before any checkpoint.
-
-    What was trained on is held against the count: a run that skips or repeats data must not go on.
-    """
-
-    def __init__(self, data: StreamingDataModule) -> None:
-        self._data = data
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        steps = self._data.slot // self._data.slots_per_step
-        if steps != trainer.global_step and not self._data.begins_anew:
-            raise RuntimeError(f"{steps} steps of data are consumed after {trainer.global_step}")
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, _: int
-    ) -> None:
-        if batch["slot"] != self._data.slot + trainer.global_rank:
-            raise RuntimeError(f"slot {batch['slot']} came when {self._data.slot} was due")
-        self._data.slot += trainer.world_size
-
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Rescale Lightning's counters of micro-batches, which are those of one rank.
-
-        Without it a run that continues on another number of ranks closes its accumulation windows
-        at other slots. `completed` lags by one in a checkpoint written in `on_train_batch_end`.
-        """
-        state = checkpoint.get(type(self._data).__qualname__)
-        if state is None:
-            raise UserError(
-                "the checkpoint holds no state of the data (written by another program?); start a "
-                "new run with resume=never"
-            )
-        before, now = state["slots_per_step"], self._data.slots_per_step
-        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-        for counts in (progress["total"], progress["current"]):
-            lag = counts["processed"] - counts["completed"]
-            for name in ("ready", "started", "processed"):
-                slots = counts[name] * state["world_size"] * now // before
-                counts[name] = slots // trainer.world_size
-            counts["completed"] = counts["processed"] - lag
 
 
 def _callbacks(trainer: pl.Trainer) -> list[Callback]:

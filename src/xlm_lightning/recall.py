@@ -12,6 +12,10 @@ import yaml
 from xlm_lightning.errors import UserError
 
 OVERRIDES = "overrides.yaml"
+_RENAMED = {  # words of a run that was started before
+    "data.pair_tokens": "data.sentence_tokens",
+    "data.pair_max_length": "data.sentence_max_length",
+}
 _OWN = {"run.dir", "resume", "trainer.max_time"}  # of one start, not of the run
 
 
@@ -43,7 +47,12 @@ def _words_of(file: Path) -> list[str]:
             f"{file} is not the list of words that xlm-train has written; restore it, or say "
             f"resume={file.parent} and all words"
         )
-    return words
+    return [_renamed(word) for word in words]
+
+
+def _renamed(word: str) -> str:
+    key = _key(word)
+    return word.replace(key, _RENAMED.get(key, key), 1)
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -11,8 +11,8 @@ from xlm_lightning.errors import UserError
 from xlm_lightning.manifest import Manifest
 from xlm_lightning.run_folder import prepared_text_model
 from xlm_lightning.streaming import pairs as pairs_module
-from xlm_lightning.streaming.loader import PairSlots
 from xlm_lightning.streaming.pair_evaluation import PairEvaluationBatches
+from xlm_lightning.streaming.pair_slots import PairSlots
 from xlm_lightning.streaming.pairs import PairShards
 
 Pair = tuple[tuple[int, ...], tuple[int, ...]]
@@ -65,7 +65,8 @@ def test_a_pass_holds_every_pair_once(
     seen, sizes = [], []
     for number in range(total):
         place = slots.plan.slot(number)
-        rows = slots.batches.read(place.language, int(place.shard[0]), int(place.block[0]))
+        where = (place.language, int(place.shard[0]), int(place.block[0]))
+        rows = slots.batches.shards.rows(place.language, slots.batches.numbers(*where))
         assert rows.tokens.size <= 500
         sizes.append((rows.lengths.sum(), rows.tokens.size))
         seen += rows.numbers.tolist()
@@ -80,7 +81,7 @@ def test_another_seed_visits_in_another_order(prepared: Path) -> None:
     def first(seed: int) -> list[int]:
         slots = PairSlots.of(shards_of(prepared), seed=seed, alpha=0.7)
         place = slots.plan.slot(0)
-        return slots.batches.read(0, int(place.shard[0]), int(place.block[0])).numbers.tolist()
+        return slots.batches.numbers(0, int(place.shard[0]), int(place.block[0])).tolist()
 
     assert first(0) == first(0)
     assert first(0) != first(1)
@@ -92,7 +93,7 @@ def test_long_sentences_are_left_out(prepared: Path, lines: list[Pair]) -> None:
     expected = [n for n, (a, b) in enumerate(lines) if max(len(a), len(b)) <= 12]
     assert kept.tolist() == expected
     assert 0 < len(expected) < len(lines)
-    with pytest.raises(UserError, match=r"de-en: no pair .*pair_max_length=1 tokens"):
+    with pytest.raises(UserError, match=r"de-en: no pair .*sentence_max_length=1 tokens"):
         PairSlots.of(shards_of(prepared, max_length=1), seed=0, alpha=0.7)
 
 

@@ -22,6 +22,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
 from xlm_lightning.data import StreamingDataModule
 from xlm_lightning.streaming.masking import Masking
+from xlm_lightning.streaming.noise import Noise
 
 BATCH_SIZE, STREAM_LENGTH, SEED = 3, 64, 11
 
@@ -124,8 +125,9 @@ def data_module(
         "slots_per_step": run.devices * run.accumulate,
         "objectives": {"clm": [(0, 1.0)]},
         "masking": Masking(0.15, 0.8, 0.1, 0.0, [0] * 64),
-        "pair_tokens": 100,
-        "pair_max_length": 50,
+        "noise": Noise(),
+        "sentence_tokens": 100,
+        "sentence_max_length": 50,
         "max_positions": 512,
     }
     return kind(run.folder, **options | changes)

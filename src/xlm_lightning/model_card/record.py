@@ -25,7 +25,7 @@ _SUMMARY = (
 )
 _PROVENANCE = ("git_revision", "python", "packages", "hardware", "data")
 _CONFIG = {
-    "data": ("batch_size", "stream_length", "alpha", "pair_tokens"),
+    "data": ("batch_size", "stream_length", "alpha", "max_pairs", "sentence_tokens", "pair_tokens"),
     "model": ("dropout", "attention_dropout", "init", "position_init"),
     "objective": None,
     "optimizer": None,

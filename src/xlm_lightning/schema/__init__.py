@@ -4,8 +4,9 @@ in `conf/` and nowhere else, so no field has a default here.
 Ranges stand in the annotations; rules between keys in `conflicts`. `compose.py` applies both.
 """
 
+from xlm_lightning.schema.data import Data
 from xlm_lightning.schema.kinds import PRECISIONS
-from xlm_lightning.schema.objective import Masking, Objective
+from xlm_lightning.schema.objective import Masking, Noise, Objective
 from xlm_lightning.schema.prepare import (
     CORPORA,
     Bpe,
@@ -23,7 +24,6 @@ from xlm_lightning.schema.sweep import Slurm, Sweep, SweepPlan
 from xlm_lightning.schema.train import (
     Callbacks,
     Checkpoint,
-    Data,
     Energy,
     Logger,
     Model,
@@ -59,6 +59,7 @@ __all__ = [
     "Masking",
     "Model",
     "NewscrawlCorpus",
+    "Noise",
     "Objective",
     "Optimizer",
     "Prepare",

@@ -51,6 +51,7 @@ class WeightCurve:
         return ""
 
 
+OBJECTIVES = ("clm", "mlm", "tlm", "ae", "bt", "mt")
 Weight = Annotated[str, WeightCurve(), Verbatim()]
 
 
@@ -65,14 +66,27 @@ class Masking:
 
 
 @dataclass
+class Noise:
+    """What ae does to a sentence before the model is asked to restore it."""
+
+    shuffle: Annotated[float, AtLeast(0)]  # sorted by place + U(0, shuffle); 0: order is kept
+    drop: Annotated[float, AtLeast(0), Below(1)]  # of the tokens, left out
+    blank: Annotated[float, AtLeast(0), Below(1)]  # of those that are left, seen as the mask
+
+
+@dataclass
 class Objective:
     """What is predicted: weights of the losses of the objectives, which take turns step by step."""
 
     clm: Weight  # every token from those before it
     mlm: Weight  # hidden tokens from those on both sides
     tlm: Weight  # hidden tokens of a sentence and its translation, from both
+    ae: Weight  # a sentence from itself with noise
+    bt: Weight  # a sentence from the model's own translation of it
+    mt: Weight  # a sentence from its translation
     context_size: Count  # clm: so many predictions at a block's beginning are not scored
     masking: Masking
+    noise: Noise
 
     def conflicts(self, stream_length: int, max_steps: int) -> Iterator[Conflict]:
         """Yield what no single key shows to be wrong."""
@@ -87,14 +101,20 @@ class Objective:
                 f"makes more than 1 with objective.masking.masked={self.masking.masked}",
             )
         if (idle := self._idle_step(max_steps)) is not None:
-            words = f"objective.clm={self.clm}, mlm={self.mlm}, tlm={self.tlm}"
-            yield words, f"at step {idle} all weights are 0; give one of them a weight"
+            words = ", ".join(f"{name}={text}" for name, text in self._written().items())
+            yield (
+                f"objective.{words}",
+                f"at step {idle} all weights are 0; give one of them a weight",
+            )
 
     def curves(self) -> dict[str, list[tuple[int, float]]]:
         """Objective -> its weights over the steps, for those that ever have one."""
-        written = {"clm": self.clm, "mlm": self.mlm, "tlm": self.tlm}
-        curves = {name: weight_curve(text) for name, text in written.items()}
+        curves = {name: weight_curve(text) for name, text in self._written().items()}
         return {name: curve for name, curve in curves.items() if any(w for _, w in curve)}
+
+    def _written(self) -> dict[str, str]:
+        """Objective -> its weight as it was given, in the order in which they take turns."""
+        return {name: getattr(self, name) for name in OBJECTIVES}
 
     def _idle_step(self, max_steps: int) -> int | None:
         """The first step without an objective; between two points a sum of lines above 0 is so."""

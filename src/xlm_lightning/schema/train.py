@@ -18,15 +18,12 @@ from xlm_lightning.legality import (
     OneOf,
     Verbatim,
 )
+from xlm_lightning.schema.data import Data
 from xlm_lightning.schema.kinds import (
     Accelerator,
     Conflict,
     Count,
     Fraction,
-    Gigabytes,
-    LocalPath,
-    Minutes,
-    PathName,
     Positive,
     Precision,
     Seed,
@@ -41,36 +38,6 @@ class Run:
 
     experiment: str  # name of the run's family: the folder above the run's own
     dir: Annotated[str, NotEmpty(), FolderToBe(), Verbatim()]
-
-
-@dataclass
-class Data:
-    """The prepared folder, and how blocks are taken from it."""
-
-    dir: PathName  # or its address in an object store
-    prepare: Annotated[
-        str | None, OneOf("sample", "sample_tiny")
-    ]  # corpus to make when dir is empty
-    batch_size: Positive  # sequences in a micro-batch, per device
-    stream_length: Annotated[int, AtLeast(2)]  # tokens in a sequence
-    slots_per_step: Annotated[
-        int | None, AtLeast(1)
-    ]  # micro-batches of all devices in a step; None: one of each, times the accumulation
-    workers: Count  # processes that read ahead; 0: none
-    alpha: Annotated[
-        float, AtLeast(0), AtMost(1)
-    ]  # q_i ~ p_i^alpha; 0: languages alike, 1: by size
-    shares: Annotated[
-        dict[str, float], AtLeast(0), AtMost(1)
-    ]  # language -> of its blocks; 1 where it is not named, 0: the language is left out
-    max_valid_tokens: Annotated[int | None, AtLeast(1)]  # per language and validation; None: all
-    pair_tokens: Positive  # tlm: tokens in a micro-batch of sentence pairs, per device
-    pair_max_length: Positive  # tlm: pairs with a sentence of more tokens are left out
-    overfit_slots: Annotated[int | None, AtLeast(1)]  # train on the first so many batches for ever
-    reorder: bool  # go on from a checkpoint of other data, which then begins anew
-    cache_dir: LocalPath  # dir in an object store: where shards are kept on this machine
-    cache_gb: Gigabytes
-    retry_minutes: Minutes
 
 
 @dataclass
@@ -242,9 +209,10 @@ class Train:
                 f"data.stream_length={data.stream_length}",
                 f"must be at most model.max_positions={model.max_positions}",
             )
-        if "tlm" in self.objective.curves() and data.pair_max_length + 2 > model.max_positions:
+        sentences = {"tlm", "ae", "bt", "mt"} & self.objective.curves().keys()
+        if sentences and data.sentence_max_length + 2 > model.max_positions:
             yield (
-                f"data.pair_max_length={data.pair_max_length}",
+                f"data.sentence_max_length={data.sentence_max_length}",
                 f"and two </s> must be at most model.max_positions={model.max_positions}",
             )
         if self.schedule.warmup_steps > trainer.max_steps:

@@ -8,38 +8,21 @@ order is the same with any number of workers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from xlm_lightning.errors import UserError
-from xlm_lightning.streaming.masking import Masked, Masking
-from xlm_lightning.streaming.pairs import PairBatches, PairRows, PairShards
-from xlm_lightning.streaming.plan import Plan
+from xlm_lightning.streaming.batch import TrainBatch, hidden
+from xlm_lightning.streaming.masking import Masking
+from xlm_lightning.streaming.pair_slots import PairSlots
+from xlm_lightning.streaming.plan import Plan, Slot
 from xlm_lightning.streaming.read_ahead import ReadAhead
+from xlm_lightning.streaming.sentence_slots import SentenceSlots
 from xlm_lightning.streaming.shards import TokenShards
-from xlm_lightning.streaming.turns import MLM, TLM, Turns
-
-
-class TrainBatch(TypedDict, total=False):
-    """The rows of one slot. Some are there for some objectives only."""
-
-    tokens: Tensor  # uint16 (batch, time), hidden ones replaced
-    places: Tensor  # mlm, tlm: int64 (n,) of the hidden tokens in the flattened batch
-    targets: Tensor  # mlm, tlm: int64 (n,) what stood there
-    language: int  # clm, mlm
-    pair: int  # tlm, as are the next three
-    languages: Tensor  # int64 (batch, time)
-    positions: Tensor  # int64 (batch, time)
-    lengths: Tensor  # int64 (batch,) real tokens
-    slot: int
-    real_tokens: int  # padding left out
-    objective: str
-    weight: float  # of the loss
+from xlm_lightning.streaming.turns import AE, BT, MLM, MT, TLM, Turns
 
 
 class SlotBatches(Dataset[TrainBatch]):
@@ -51,88 +34,72 @@ class SlotBatches(Dataset[TrainBatch]):
         shards: TokenShards,
         turns: Turns,
         masking: Masking,
+        *,
         pairs: PairSlots | None = None,
+        sentences: SentenceSlots | None = None,
         overfit_slots: int | None = None,
     ) -> None:
-        """`overfit_slots`: the first so many slots again and again, to debug a model."""
+        """`pairs` and `sentences` are there for the objectives that are trained on them.
+
+        `overfit_slots`: the first so many slots again and again, to debug a model.
+        """
         self._plan = plan
         self._shards = shards
         self._turns = turns
         self._masking = masking
         self._pairs = pairs
+        self._sentences = sentences
         self._overfit_slots = overfit_slots
         mirror = shards.mirror
-        self._read_ahead = None if mirror is None else ReadAhead(plan, shards, mirror)
+        self._read_ahead = None if mirror is None else ReadAhead(shards, mirror)
 
     def __getitem__(self, slot: int) -> TrainBatch:
         """Read the rows of slot `slot`."""
         objective, number = self._turns.of_slot(slot)
         if self._overfit_slots:
             number %= self._overfit_slots
-        if objective == TLM:
-            batch = self._pair_rows(number, slot)
+        if objective in (TLM, MT):
+            batch = self._pair_rows(objective, number, slot)
+        elif objective in (AE, BT):
+            batch = self._sentence_rows(objective, number, slot)
         else:
-            batch = self._blocks(objective, number)
-        if objective == MLM:
-            tokens = batch["tokens"].numpy()
-            real = np.ones(tokens.shape, bool)
-            batch |= hidden(self._masking.mask(tokens, real, self._plan.seed, slot))
+            batch = self._blocks(objective, number, slot)
+        tokens, lengths = batch["tokens"], batch.get("lengths")
         return batch | {
             "slot": slot,
+            "real_tokens": tokens.numel() if lengths is None else int(lengths.sum()),
             "objective": objective,
             "weight": self._turns.weight(objective, slot),
         }
 
-    def _blocks(self, objective: str, number: int) -> TrainBatch:
-        blocks = self._plan.slot(number)
-        if self._read_ahead is not None:
-            self._read_ahead.reaches(objective, number, blocks)
-        tokens = self._shards.read(blocks.language, blocks.shard, blocks.block)
-        return {
-            "tokens": torch.from_numpy(tokens),
-            "language": blocks.language,
-            "real_tokens": tokens.size,
-        }
+    def _blocks(self, objective: str, number: int, slot: int) -> TrainBatch:
+        place = self._place(objective, self._plan, number)
+        tokens = self._shards.read(place.language, place.shard, place.block)
+        batch: TrainBatch = {"tokens": torch.from_numpy(tokens), "language": place.language}
+        if objective == MLM:
+            real = np.ones(tokens.shape, bool)
+            batch |= hidden(self._masking.mask(tokens, real, self._plan.seed, slot))
+        return batch
 
-    def _pair_rows(self, number: int, slot: int) -> TrainBatch:
+    def _sentence_rows(self, objective: str, number: int, slot: int) -> TrainBatch:
+        assert self._sentences is not None
+        place = self._place(objective, self._sentences.plan, number)
+        if objective == AE:
+            return self._sentences.denoised(place, slot)
+        return self._sentences.back_translated(place, slot)
+
+    def _pair_rows(self, objective: str, number: int, slot: int) -> TrainBatch:
         assert self._pairs is not None
-        place = self._pairs.plan.slot(number)
-        rows = self._pairs.batches.read(place.language, int(place.shard[0]), int(place.block[0]))
-        masked = self._masking.mask(rows.tokens, rows.real, self._plan.seed, slot)
-        batch = pair_tensors(rows) | hidden(masked)
-        return batch | {"pair": place.language, "real_tokens": int(rows.lengths.sum())}
+        if objective == MT:
+            return self._pairs.translated(number, slot)
+        return self._pairs.masked(number, slot, self._masking)
 
-
-@dataclass(frozen=True)
-class PairSlots:
-    """Batches of parallel text, and the order in which they come."""
-
-    plan: Plan  # of batches, one a slot, in windows instead of shards
-    batches: PairBatches
-
-    @classmethod
-    def of(cls, shards: PairShards, seed: int, alpha: float) -> PairSlots:
-        """Pairs of languages are drawn as languages are, q ~ p^alpha by their batches."""
-        batches = PairBatches(shards, seed)
-        return cls(Plan(seed, 1, batches.blocks(), alpha), batches)
-
-
-def pair_tensors(rows: PairRows) -> TrainBatch:
-    """What a model is told of the rows besides their tokens."""
-    return {
-        "languages": torch.from_numpy(rows.languages),
-        "positions": torch.from_numpy(rows.positions),
-        "lengths": torch.from_numpy(rows.lengths),
-    }
-
-
-def hidden(masked: Masked) -> TrainBatch:
-    """Tokens as they are seen, and what is asked."""
-    return {
-        "tokens": torch.from_numpy(masked.inputs),
-        "places": torch.from_numpy(masked.places),
-        "targets": torch.from_numpy(masked.targets),
-    }
+    def _place(self, objective: str, plan: Plan, number: int) -> Slot:
+        """Where slot `number` of an objective lies; of a mirror more is fetched from there on."""
+        place = plan.slot(number)
+        if self._read_ahead is not None:
+            self._read_ahead.reaches(objective, plan, number, place)
+        return place
 
 
 class OrderedLoader:

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from xlm_lightning.streaming.loader import TrainBatch, hidden, pair_tensors
+from xlm_lightning.streaming.batch import TrainBatch, hidden, pair_tensors
 from xlm_lightning.streaming.masking import mask_for_evaluation
 from xlm_lightning.streaming.pairs import WINDOW, PairShards, group_by_length
+from xlm_lightning.streaming.philox import Indices
 from xlm_lightning.streaming.turns import TLM
 
 
@@ -18,15 +19,7 @@ class PairEvaluationBatches(Dataset[TrainBatch]):
     def __init__(self, shards: PairShards, max_tokens: int | None = None) -> None:
         """Read about the first `max_tokens` tokens of each pair of languages, or all of them."""
         self._shards = shards
-        self._batches = [
-            (pair, numbers)
-            for pair in range(len(shards.pairs))
-            for window in range(shards.windows(pair))
-            for tokens in [shards.tokens(pair, window)]
-            for order in [np.arange(_first(tokens, max_tokens) if window == 0 else len(tokens))]
-            if window == 0 or max_tokens is None
-            for numbers in group_by_length(tokens, order, shards.max_tokens, window * WINDOW)
-        ]
+        self._batches = evaluated_batches(shards, max_tokens)
 
     def __len__(self) -> int:
         """Return the number of batches."""
@@ -42,6 +35,19 @@ class PairEvaluationBatches(Dataset[TrainBatch]):
             nothing = torch.empty(0, dtype=torch.int64)
             batch |= {"places": nothing, "targets": nothing}
         return batch | {"pair": pair, "slot": index, "objective": TLM}
+
+
+def evaluated_batches(shards: PairShards, max_tokens: int | None) -> list[tuple[int, Indices]]:
+    """Pair of languages and lines of each batch: of all lines, or about the first `max_tokens`."""
+    return [
+        (pair, numbers)
+        for pair in range(len(shards.pairs))
+        for window in range(shards.windows(pair))
+        for tokens in [shards.tokens(pair, window)]
+        for order in [np.arange(_first(tokens, max_tokens) if window == 0 else len(tokens))]
+        if window == 0 or max_tokens is None
+        for numbers in group_by_length(tokens, order, shards.max_tokens, window * WINDOW)
+    ]
 
 
 def _first(tokens: np.ndarray[tuple[int], np.dtype[np.int64]], max_tokens: int | None) -> int:

@@ -9,9 +9,10 @@ windows and their batches are visited in the order of a `Plan`, as shards and bl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,8 @@ from xlm_lightning.manifest import Manifest, Shard
 from xlm_lightning.streaming.mirror import Mirror
 from xlm_lightning.streaming.philox import PAIRS, Indices, permutation
 from xlm_lightning.streaming.plan import Recent
+from xlm_lightning.streaming.rows import EOS, PAD, Rows, rows_of
 
-EOS, PAD = 1, 2  # as in xlm_lightning.text.vocabulary; streaming knows nothing of text
 WINDOW = 65536  # pairs that are sorted by length together
 
 
@@ -56,14 +57,18 @@ class PairShards:
         *,
         max_tokens: int,
         max_length: int,
+        max_pairs: int | None = None,
     ) -> None:
         """`max_tokens` of a batch; pairs with a sentence above `max_length` tokens are left out.
 
+        `max_pairs`: lines of each pair of languages, the first ones; None: all.
         `mirror`: brings the files of a folder that is one, when they are first read.
         """
         self.max_tokens = max_tokens
         self.max_length = max_length
+        self.max_pairs = max_pairs
         self.pairs = sorted(manifest.parallel.get(split, {}))
+        self.directions = directions(chain(*manifest.parallel.values()))  # alike in all splits
         self._languages = [
             [manifest.languages.index(language) for language in pair.split("-")]
             for pair in self.pairs
@@ -78,22 +83,37 @@ class PairShards:
 
     def windows(self, pair: int) -> int:
         """Number of windows of a pair of languages."""
-        return -(-len(self._sides[pair][0]) // WINDOW)
+        return -(-self.lines(pair) // WINDOW)
 
     def tokens(self, pair: int, window: int) -> Indices:
         """(pairs of the window,) tokens of each row, 0 where it is left out."""
-        span = slice(window * WINDOW, (window + 1) * WINDOW)
+        span = slice(window * WINDOW, min((window + 1) * WINDOW, self.lines(pair)))
         first, second = (side.lengths(span) for side in self._sides[pair])
         fits = (np.minimum(first, second) > 1) & (np.maximum(first, second) <= self.max_length + 1)
         return np.where(fits, first + second + 2, 0)
 
     def lines(self, pair: int) -> int:
-        """Number of lines of a pair of languages, those that are left out included."""
-        return len(self._sides[pair][0])
+        """Number of lines of a pair of languages, those that are left out for length included."""
+        lines = len(self._sides[pair][0])
+        return lines if self.max_pairs is None else min(lines, self.max_pairs)
+
+    def languages(self, pair: int) -> list[int]:
+        """Both languages of a pair, as indices."""
+        return self._languages[pair]
+
+    def direction(self, pair: int, *, forward: bool) -> int:
+        """Which of the `directions` a pair is from its first language to its second, or back."""
+        names = self.pairs[pair].split("-")
+        return self.directions.index("-".join(names if forward else reversed(names)))
 
     def sentences(self, pair: int, number: int) -> list[list[int]]:
         """Both sides of line `number`, each with its `</s>`."""
         return [side.read(number).tolist() for side in self._sides[pair]]
+
+    def sides(self, pair: int, numbers: Indices) -> list[Rows]:
+        """Read the pairs `numbers`, each language in rows of its own."""
+        lines = numbers.tolist()
+        return [rows_of([side.read(number) for number in lines]) for side in self._sides[pair]]
 
     def rows(self, pair: int, numbers: Indices) -> PairRows:
         """Read the pairs `numbers` of the pair's files."""
@@ -116,6 +136,11 @@ class PairShards:
         return PairRows(tokens, positions, languages, total, numbers)
 
 
+def directions(pairs: Iterable[str]) -> list[str]:
+    """`de-en` and `en-de` of each pair of languages, sorted."""
+    return sorted({name for pair in pairs for name in (pair, "-".join(reversed(pair.split("-"))))})
+
+
 class PairBatches:
     """The batches of all windows: what a `Plan` calls blocks of shards."""
 
@@ -134,14 +159,13 @@ class PairBatches:
             if not sum(batches):
                 raise UserError(
                     f"parallel text {name}: no pair of sentences has 1 to "
-                    f"data.pair_max_length={self.shards.max_length} tokens on either side"
+                    f"data.sentence_max_length={self.shards.max_length} tokens on either side"
                 )
         return counts
 
-    def read(self, pair: int, window: int, batch: int) -> PairRows:
-        """Rows of one batch."""
-        batches = self._windows.get((pair, window), lambda: self._batches_of(pair, window))
-        return self.shards.rows(pair, batches[batch])
+    def numbers(self, pair: int, window: int, batch: int) -> Indices:
+        """Lines of one batch."""
+        return self._windows.get((pair, window), lambda: self._batches_of(pair, window))[batch]
 
     def _batches_of(self, pair: int, window: int) -> list[Indices]:
         tokens = self.shards.tokens(pair, window)

@@ -18,28 +18,32 @@ from xlm_lightning.streaming.mirror import Mirror
 from xlm_lightning.streaming.plan import Plan, Slot
 from xlm_lightning.streaming.shard_cache import NoRoomError
 from xlm_lightning.streaming.shards import TokenShards
-from xlm_lightning.streaming.turns import TLM
+from xlm_lightning.streaming.turns import MT, TLM, TRANSLATION
 
+SCORED_PAIRS = (TLM, *TRANSLATION)  # objectives whose figures are those of parallel text
 LOOK_AGAIN_SECONDS = 1.0  # for shards that other processes were fetching, or that had no room
 
 
 def fetch_at_start(mirror: Mirror, plan: Plan, objectives: Sequence[str]) -> None:
     """Fetch what is scored, and parallel text: it is grouped by length before training begins.
 
+    Sentences (ae, bt) are read as blocks are, from shards in windows, and scored as translations.
+
     Raises `UserError` unless the windows that are read at the same time fit into the cache as well:
     those of two places in a language's text, where one rank is a little behind another.
     """
     manifest = mirror.manifest
     read = [
-        (split, objective == TLM)
+        (split, parallel)
         for split in manifest.splits
         for objective in objectives
-        if split != "train" or objective == TLM
+        for parallel in [objective in (TLM, MT) if split == "train" else objective in SCORED_PAIRS]
+        if split != "train" or parallel
     ]
     names = [
         name for split, parallel in read for name in manifest.read_files(split, parallel=parallel)
     ]
-    places = 2 * sum(objective != TLM for objective in objectives)
+    places = 2 * sum(objective not in (TLM, MT) for objective in objectives)
     windows = [
         sorted(shard.bytes for shard in shards)[-places * plan.window_shards :]
         for shards in manifest.splits["train"].values()
@@ -51,8 +55,7 @@ def fetch_at_start(mirror: Mirror, plan: Plan, objectives: Sequence[str]) -> Non
 class ReadAhead:
     """Told of each slot before it is read."""
 
-    def __init__(self, plan: Plan, shards: TokenShards, mirror: Mirror) -> None:
-        self._plan = plan
+    def __init__(self, shards: TokenShards, mirror: Mirror) -> None:
         self._shards = shards
         self._mirror = mirror
         # Objectives go through the same text, each at its own place: objective -> language -> names
@@ -66,14 +69,14 @@ class ReadAhead:
         """A thread and what it waits for belong to one process."""
         return {**self.__dict__, "_changed": None, "_process": 0}
 
-    def reaches(self, objective: str, number: int, slot: Slot) -> None:
+    def reaches(self, objective: str, plan: Plan, number: int, slot: Slot) -> None:
         """Close the shards of windows that are over, and fetch those of the next ones."""
-        language = self._plan.languages[slot.language]
+        language = plan.languages[slot.language]
         here = {self._shards.name(language, shard) for shard in set(slot.shard.tolist())}
         if objective in self._now and here <= self._now[objective][language]:
             return
         now, later = self._now.setdefault(objective, {}), self._next.setdefault(objective, {})
-        for name, (window, following) in self._plan.windows(number).items():
+        for name, (window, following) in plan.windows(number).items():
             now[name] = {self._shards.name(name, shard) for shard in window.tolist()}
             later[name] = {self._shards.name(name, shard) for shard in following.tolist()}
         self._mirror.needed = frozenset(_all(self._now))

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 CLM, MLM, TLM = "clm", "mlm", "tlm"
+AE, BT, MT = "ae", "bt", "mt"
+TRANSLATION = (AE, BT, MT)
 Curve = Sequence[tuple[int, float]]  # (step, weight), straight lines in between, level after
 _CHUNK = 16384  # steps decided together
 
