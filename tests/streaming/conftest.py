@@ -89,7 +89,8 @@ def _write_lines(folder: Path, name: str, lines: Sequence[Sequence[int]]) -> Sha
     shard = _write_shard(folder, name, np.array([i for line in lines for i in line], "<u2"))
     ends = np.cumsum([len(line) for line in lines]).astype("<u8")
     np.save(folder / shard.docs_name, ends)
-    return replace(shard, lines=len(lines), documents=len(lines))
+    counts = {"lines": len(lines), "documents": len(lines)}
+    return replace(shard, **counts, docs_sha256=_sha256(folder / shard.docs_name))
 
 
 def _write_shard(folder: Path, name: str, tokens: np.ndarray) -> Shard:

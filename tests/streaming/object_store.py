@@ -234,6 +234,25 @@ def proxy_of(server: str) -> Iterator[Proxy]:
         thread.join()
 
 
+@contextmanager
+def files_of(folder: Path) -> Iterator[str]:
+    """Serve a folder with `python -m http.server` while the block lasts; its address."""
+    words = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"]
+    with subprocess.Popen(
+        [*words, "--directory", str(folder.parent)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as server:
+        try:
+            assert server.stdout is not None
+            address = re.search(r"http://[\d.]+:\d+", server.stdout.readline())
+            assert address is not None
+            yield f"{address[0]}/{folder.name}"
+        finally:
+            server.terminate()
+
+
 def simulated_manifest(shards: int) -> dict[str, Any]:
     """A manifest of so many train shards of 32 MB that nobody has."""
     one = {"bytes": 2**25, "tokens": 2**24, "lines": 1, "documents": 1, "unknown": 0}

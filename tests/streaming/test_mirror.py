@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from object_store import (
     ACCOUNT,
     Fault,
     Proxy,
+    files_of,
     proxy_of,
     s3_server,
     simulated_manifest,
@@ -364,22 +364,3 @@ def test_a_plain_file_server_will_do(folder: Path, tmp_path: Path) -> None:
         assert content(mirror, EN[3]) == (folder / EN[3]).read_bytes()
         with pytest.raises(UserError, match="FileNotFoundError"):
             Mirror(f"{address}/other", tmp_path, 1, 60)
-
-
-@contextmanager
-def files_of(folder: Path) -> Iterator[str]:
-    """Serve a folder with `python -m http.server` while the block lasts; its address."""
-    words = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"]
-    with subprocess.Popen(
-        [*words, "--directory", str(folder.parent)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as server:
-        try:
-            assert server.stdout is not None
-            address = re.search(r"http://[\d.]+:\d+", server.stdout.readline())
-            assert address is not None
-            yield f"{address[0]}/{folder.name}"
-        finally:
-            server.terminate()

@@ -88,7 +88,11 @@ class ToyModel(pl.LightningModule):
             "step": self.global_step,
             "slot": batch["slot"],
             "language": batch["language"],
-            "sha256": hashlib.sha256(batch["tokens"].numpy().tobytes()).hexdigest(),
+            "sha256": hashlib.sha256(
+                b"".join(
+                    batch[name].numpy().tobytes() for name in ("tokens", "source") if name in batch
+                )
+            ).hexdigest(),
         }
         with (self.run.out / f"log-{self.global_rank}.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
