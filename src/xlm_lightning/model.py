@@ -7,6 +7,7 @@ h = norm(h + drop(attention(h))), h = norm(h + drop(feed_forward(h))); no final 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -19,7 +20,7 @@ from xlm_lightning.cache import LayerCache, padding_mask
 from xlm_lightning.compilation import compiled
 from xlm_lightning.cross_entropy import linear_cross_entropy
 from xlm_lightning.dropout import DropoutMethod, dropout
-from xlm_lightning.layers import NORM_EPS, Activation, Layer
+from xlm_lightning.layers import NORM_EPS, Activation, Layer, Source
 
 Initialisation = Literal["original", "balanced"]
 PositionInitialisation = Literal["random", "sinusoidal", "fixed_sinusoidal"]
@@ -50,7 +51,9 @@ class XLM(nn.Module):
         activation: Activation = "gelu",
         language_embeddings: bool = True,
         tied_output: bool = True,
+        reads_source: bool = False,
     ) -> None:
+        """`reads_source`: a decoder, whose layers can attend to what an encoder has made."""
         super().__init__()
         self.arguments: dict[str, Any] = {  # what a checkpoint needs to build the same model again
             "vocab_size": vocab_size,
@@ -87,10 +90,12 @@ class XLM(nn.Module):
                 dropout_method,
                 activation,
                 compile_on_gpu,
+                reads_source,
             )
             for _ in range(layers)
         )
         self.head_shape = (heads, dim // heads)
+        self.predicts = True  # its output layer is used in every step
         self.output_weight = None if tied_output else nn.Parameter(torch.empty(vocab_size, dim))
         self.output_bias = nn.Parameter(torch.empty(vocab_size))
         self._initialise(init, position_init)
@@ -141,6 +146,7 @@ class XLM(nn.Module):
         causal: bool = True,
         positions: Tensor | None = None,
         lengths: Tensor | None = None,
+        source: Source | None = None,
     ) -> Tensor:
         """Hidden states (batch, time, dim) of int64 `tokens` (batch, time).
 
@@ -149,7 +155,7 @@ class XLM(nn.Module):
         sees itself and those before it; otherwise all. With `caches` (causal only) the tokens
         continue what the caches hold. Padding, if any, comes last: a causal model never looks at
         it, another is told the real `lengths` int64 (batch,); in caches it may come first, hidden
-        by their mask.
+        by their mask. `source`: what a decoder reads; with caches, at their first use.
         """
         if positions is None:
             start = caches[0].length if caches else 0
@@ -163,16 +169,12 @@ class XLM(nn.Module):
             hidden = hidden + self.languages(languages)
         hidden = self.embedding_norm(hidden)
         hidden = dropout(hidden, self.dropout, training=self.training, method=self.dropout_method)
-        real = None
-        if lengths is not None:
-            real = (torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None])[
-                :, None, None
-            ]
+        real = None if lengths is None else real_keys(lengths, tokens.shape[1])
         for index, layer in enumerate(self.layers):
             if self.gradient_checkpointing and self.training:
-                hidden = checkpoint(layer, hidden, causal, real, use_reentrant=False)
+                hidden = checkpoint(layer, hidden, causal, real, None, source, use_reentrant=False)
             else:
-                hidden = layer(hidden, causal, real, caches[index] if caches else None)
+                hidden = layer(hidden, causal, real, caches[index] if caches else None, source)
         return hidden
 
     def _embed(self, tokens: Tensor) -> Tensor:
@@ -182,7 +184,7 @@ class XLM(nn.Module):
         dense, so nobody sees it; but no second gradient of the matrix's size (265 MB in the
         published shape) has to be filled and added.
         """
-        sparse = tokens.device.type == "cpu" and self.output_weight is None
+        sparse = tokens.device.type == "cpu" and self.output_weight is None and self.predicts
         return F.embedding(tokens, self.tokens.weight, PAD_ID, sparse=sparse)
 
     def _output_matrix(self) -> Tensor:
@@ -202,15 +204,23 @@ class XLM(nn.Module):
     def new_caches(
         self, batch: int, length: int, padding: Tensor | None = None
     ) -> list[LayerCache]:
-        """Empty caches for `length` positions in the dtype and on the device of the weights.
+        """Empty caches for `length` positions, in the dtype of the computation.
 
         `padding` int64 (batch,): how many places at the beginning of each row hold nothing, so that
         prompts of unequal length end at the same place.
         """
-        like = self.tokens.weight
+        device, dtype = self.tokens.weight.device, self.tokens.weight.dtype
+        if torch.is_autocast_enabled(device.type):
+            dtype = torch.get_autocast_dtype(device.type)
         shape = (2, batch, self.head_shape[0], length, self.head_shape[1])
-        mask = None if padding is None else padding_mask(padding, length, like.dtype)
-        return [LayerCache(like.new_empty(shape), mask) for _ in self.layers]
+        mask = None if padding is None else padding_mask(padding, length, dtype)
+        empty = partial(torch.empty, shape, dtype=dtype, device=device)
+        return [LayerCache(empty(), mask) for _ in self.layers]
+
+
+def real_keys(lengths: Tensor, time: int) -> Tensor:
+    """Bool (batch, 1, 1, time): False behind the `lengths` (batch,) real tokens of each row."""
+    return (torch.arange(time, device=lengths.device) < lengths[:, None])[:, None, None]
 
 
 def sinusoids(max_positions: int, dim: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Text from a causal model: greedy, sampled, or the best that a beam search finds."""
+"""Text from a model: greedy, sampled, or the best that a beam search finds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from xlm_lightning.generation.beam_search import Hypothesis, beam_search
 from xlm_lightning.generation.decoder import EOS_ID, FIRST_WORD_ID, Decoder
 from xlm_lightning.generation.layout import lay_out_for_decoding
 from xlm_lightning.generation.sampling import draw, generate, generate_batch, seeded_noise
+from xlm_lightning.generation.translation import translate_batch, translate_tensors
 
 __all__ = [
     "EOS_ID",
@@ -18,4 +19,6 @@ __all__ = [
     "generate_batch",
     "lay_out_for_decoding",
     "seeded_noise",
+    "translate_batch",
+    "translate_tensors",
 ]

@@ -1,16 +1,34 @@
-"""Rows of ids that a causal model continues together, one token a step."""
+"""Rows of ids that a model continues together, one token a step: of a prompt, or of a source."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from xlm_lightning.layers import Source
 from xlm_lightning.model import PAD_ID, XLM
+from xlm_lightning.translator import Translator
 
 EOS_ID = 1
 FIRST_WORD_ID = 14  # ids below are special; of these only </s> ever occurs in a stream
+
+
+class Rows(Protocol):
+    """The scores of every row's next token, and the way to give it one."""
+
+    device: torch.device
+    limits: list[int]  # how many tokens each row may get; the last one is drawn, never read
+    steps: int  # the largest of them
+    scores: Tensor  # (rows, vocabulary)
+
+    def advance(self, ids: Tensor) -> None:
+        """Give each row its next token, `ids` (rows,)."""
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with these rows (int64) in this order; one may come several times."""
 
 
 class Decoder:
@@ -86,6 +104,35 @@ class Decoder:
         self.scores = self.scores[rows]
         if self._position is not None:
             self._position = self._position[rows]
+
+
+class SourceDecoder:
+    """The translations of sources, each from its `</s>`; rows of one source stand together."""
+
+    def __init__(
+        self, model: Translator, source: Source, *, language: int, limits: Sequence[int]
+    ) -> None:
+        """`limits`: tokens of each row at most, `</s>` included; cut to the model's positions."""
+        self.device = source.hidden.device
+        self.limits = [min(limit, model.max_positions) for limit in limits]
+        self.steps = max(self.limits)
+        self._model = model
+        self._source = source
+        self._language = torch.tensor([[language]], device=self.device)
+        self._caches = model.decoder.new_caches(len(limits), self.steps)
+        self.advance(torch.full((len(limits),), EOS_ID, device=self.device))
+
+    def advance(self, ids: Tensor) -> None:
+        """Give each row its next token, `ids` (rows,)."""
+        decoder = self._model.decoder
+        hidden = decoder(ids[:, None], self._language, self._caches, source=self._source)
+        self.scores = decoder.logits(hidden[:, -1]).float()  # (rows, vocabulary)
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with these rows (int64) in this order; one may come several times."""
+        for cache in self._caches:
+            cache.select(rows)
+        self.scores = self.scores[rows]
 
 
 def forbid(scores: Tensor, empty: Tensor | None) -> Tensor:

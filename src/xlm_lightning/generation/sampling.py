@@ -1,4 +1,4 @@
-"""Continue texts token by token: the most probable one each time, or one drawn."""
+"""Continue rows token by token: the most probable one each time, or one drawn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xlm_lightning.generation.decoder import EOS_ID, Decoder, forbid
+from xlm_lightning.generation.decoder import EOS_ID, Decoder, Rows, forbid
 from xlm_lightning.model import XLM
 
 Choice = Callable[..., Tensor]  # (scores, noise=...) -> ids, both with a row each
@@ -68,14 +68,14 @@ def generate_batch(
     decoder = Decoder(model, prompts, language=language, max_new_tokens=max_new_tokens)
     choose = partial(draw, temperature=temperature, top_k=top_k, top_p=top_p)
     empty = torch.tensor([not prompt and stop_at_eos for prompt in prompts], device=decoder.device)
-    drawn = _draw_all(decoder, choose, noise, empty, stop_at_eos).tolist()
+    drawn = draw_all(decoder, choose, noise, empty, stop_at_eos).tolist()
     model.train(was_training)
     texts = [row[:limit] for row, limit in zip(drawn, decoder.limits, strict=True)]
-    return [_until_eos(row) for row in texts] if stop_at_eos else texts
+    return [until_eos(row) for row in texts] if stop_at_eos else texts
 
 
-def _draw_all(
-    decoder: Decoder, choose: Choice, noise: Tensor | None, empty: Tensor, stop_at_eos: bool
+def draw_all(
+    decoder: Rows, choose: Choice, noise: Tensor | None, empty: Tensor, stop_at_eos: bool
 ) -> Tensor:
     """Draw until every row has ended; ids (rows, steps), meaningless behind the end of a row."""
     device = decoder.device
@@ -142,5 +142,5 @@ def seeded_noise(seed: int, samples: Sequence[tuple[int, int]], max_new_tokens: 
     return torch.from_numpy(np.stack(rows))
 
 
-def _until_eos(row: list[int]) -> list[int]:
+def until_eos(row: list[int]) -> list[int]:
     return row[: row.index(EOS_ID)] if EOS_ID in row else row
