@@ -25,6 +25,7 @@ from typing import Any
 import torch
 
 from xlm_lightning import assembly, cli
+from xlm_lightning.beginning import build_model
 from xlm_lightning.compose import compose
 from xlm_lightning.launch import World
 from xlm_lightning.loggers import build_loggers, close_loggers, open_loggers
@@ -32,6 +33,7 @@ from xlm_lightning.machine import keep_freed_memory
 from xlm_lightning.overrides import read_words
 from xlm_lightning.prepare import prepare
 from xlm_lightning.provenance import weights_sha256
+from xlm_lightning.run_callbacks import build_callbacks
 from xlm_lightning.run_folder import RunFolder, prepared_text_model
 
 EVERYTHING = ("logger=[csv,tensorboard,trackio,wandb]", "logger.wandb.mode=offline")
@@ -45,11 +47,12 @@ def train(words: list[str], run_folder: Path, data_folder: Path) -> tuple[float,
     (config,) = compose(cli.TRAIN, read_words(cli.TRAIN, words))
     torch.manual_seed(config.seed)
     data = assembly.build_data(config, ONE)
-    task = assembly.build_task(config, assembly.build_model(config.model, "cpu", data), data)
+    model = build_model(config.model, "cpu", data).model
+    task = assembly.build_task(config, model, data)
     run = RunFolder(run_folder)
     run.path.mkdir()
     pipelines = prepared_text_model(data.folder, data.manifest).pipelines()
-    callbacks = assembly.build_callbacks(config, run, pipelines, data)
+    callbacks = build_callbacks(config, run, pipelines, data)
     started = time.perf_counter()
     loggers = build_loggers(config.logger, {"run": {"experiment": "text_small"}}, run)
     open_loggers(loggers)

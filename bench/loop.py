@@ -24,6 +24,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 from xlm_lightning import assembly, cli, schema
+from xlm_lightning.beginning import build_model
 from xlm_lightning.compose import compose
 from xlm_lightning.data import StreamingDataModule
 from xlm_lightning.launch import World
@@ -31,6 +32,7 @@ from xlm_lightning.loggers import build_loggers
 from xlm_lightning.machine import keep_freed_memory
 from xlm_lightning.overrides import read_words
 from xlm_lightning.prepare import prepare
+from xlm_lightning.run_callbacks import build_callbacks
 from xlm_lightning.run_folder import RunFolder, prepared_text_model
 from xlm_lightning.streaming.loader import SlotBatches
 from xlm_lightning.task import LanguageModeling
@@ -91,7 +93,8 @@ def assemble(data_folder: Path, run_folder: Path, steps: int) -> Assembled:
     ]
     (config,) = compose(cli.TRAIN, read_words(cli.TRAIN, words))
     data = assembly.build_data(config, ONE)
-    task = assembly.build_task(config, assembly.build_model(config.model, "cpu", data), data)
+    model = build_model(config.model, "cpu", data).model
+    task = assembly.build_task(config, model, data)
     return config, data, task
 
 
@@ -99,7 +102,7 @@ def whole_loop(config: schema.Train, data: StreamingDataModule, task: LanguageMo
     pipelines = prepared_text_model(data.folder, data.manifest).pipelines()
     run = RunFolder(Path(config.run.dir))
     clock = Clock()
-    callbacks = assembly.build_callbacks(config, run, pipelines, data)
+    callbacks = build_callbacks(config, run, pipelines, data)
     trainer = assembly.build_trainer(
         config.trainer,
         ONE,

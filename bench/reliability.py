@@ -86,7 +86,8 @@ def measure(folder: Path, steps: int) -> dict[str, Any]:
         (config,) = compose(cli.TRAIN, read_words(cli.TRAIN, words))
         data = assembly.build_data(config, ONE)
         arguments = dataclasses.asdict(config.model)
-        del arguments["init_from"], arguments["compile"]
+        for key in ("init_from", "encoder_from", "decoder_from", "shared_embeddings", "compile"):
+            del arguments[key]
         model = XLM(vocab_size=WORDS, num_languages=2, **arguments)
         writer = CheckpointWriter()
         clock = Clock(writer.wait, folder)

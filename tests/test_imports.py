@@ -12,7 +12,16 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "xlm_lightning"
 PACKAGE_FOLDER = ROOT / "src" / PACKAGE
 DOOR = {"cli", "sweep", "compose", "overrides", "legality", "schema"}
-LIGHTNING = {"train", "assembly", "task", "data", "callbacks", "loggers", "metrics_csv"} | {
+LIGHTNING = {
+    "train",
+    "assembly",
+    "run_callbacks",
+    "task",
+    "translation_task",
+    "data",
+    "callbacks",
+    "loggers",
+    "metrics_csv",
     "dashboards",
     "closing",  # scores through the Trainer
     "checkpoint_writer",  # is what Lightning writes through
@@ -53,9 +62,10 @@ ALLOWED: dict[str, set[str]] = {
     "compilation": set(),
     "layers": {"attention", "cache", "compilation", "dropout"},
     "model": {"attention", "cache", "compilation", "cross_entropy", "dropout", "layers"},
-    "generation": {"model"},
-    "objectives": {"cross_entropy", "model", "streaming"},
-    "perplexity": {"model", "objectives"},
+    "translator": {"layers", "model"},
+    "generation": {"layers", "model", "translator"},
+    "objectives": {"cross_entropy", "model", "streaming", "translator"},
+    "perplexity": {"model", "objectives", "translator"},
     "bleu": set(),
     "translation_scores": FILES | {"bleu", "text"},
     "sentence_scores": {"cross_entropy", "model", "objectives", "perplexity", "streaming", "text"},
@@ -77,12 +87,15 @@ ALLOWED: dict[str, set[str]] = {
     "word_map": {"text"},
     "provenance": {"manifest"},
     "run_folder": FILES | {"manifest", "model", "recall", "text"},
-    "checkpoint": FILES | {"model", "run_folder", "trained"},
+    "checkpoint": FILES | {"model", "run_folder", "trained", "translator"},
     "checkpoint_writer": FILES | {"checkpoint"},
     "pretrained": ERRORS | {"checkpoint", "huggingface", "original", "trained"},
-    "sharding": {"model"},
+    "sharding": {"model", "translator"},
     "task": ERRORS
-    | {"checkpoint", "model", "objectives", "optim", "perplexity", "sharding", "streaming"},
+    | {"checkpoint", "flops", "model", "objectives", "optim", "perplexity", "sharding"}
+    | {"streaming", "translator"},
+    "translation_task": {"generation", "streaming", "task", "translation_scores", "translator"},
+    "beginning": RUN | {"compilation", "machine", "streaming", "translator", "warm_start"},
     "data": ERRORS | {"callbacks", "manifest", "streaming"},
     "metrics_csv": FILES,
     "flops": set(),
@@ -101,14 +114,18 @@ ALLOWED: dict[str, set[str]] = {
         "objectives",
         "perplexity",
     }
-    | {"model", "run_folder", "sharding", "streaming", "task", "text"},
-    "closing": RUN | {"data_prep", "perplexity", "recall", "sharding", "streaming", "word_map"},
+    | {"model", "run_folder", "sharding", "streaming", "task", "text", "translator"},
+    "closing": RUN
+    | {"data_prep", "perplexity", "recall", "sharding", "streaming", "translator", "word_map"},
     "assembly": RUN
-    | {"callbacks", "checkpoint_writer", "compilation", "energy_meter", "launch", "machine"}
-    | {"streaming", "warm_start"},
+    | {"checkpoint_writer", "launch", "machine", "streaming"}
+    | {"translation_scores", "translation_task", "translator"},
+    "run_callbacks": RUN
+    | {"callbacks", "checkpoint_writer", "energy_meter", "streaming", "translation_task"},
     "train": RUN
-    | {"assembly", "callbacks", "closing", "launch", "loggers", "machine", "provenance"}
-    | {"report", "sharding", "slurm", "streaming"},
+    | {"assembly", "beginning", "callbacks", "closing", "launch", "loggers", "machine"}
+    | {"provenance", "report", "run_callbacks", "sharding", "slurm", "streaming"}
+    | {"translation_scores"},
     "suites": ERRORS
     | {"data_prep", "model", "sentence_scores", "streaming", "suites"}
     | {"text", "trained", ""},
@@ -138,7 +155,9 @@ ALLOWED: dict[str, set[str]] = {
     },
     "data_prep": FILES | {"manifest", "text", "data_prep", ""},  # "": the version
 }
-WITH_CONFIG = {"assembly", "train", "closing", "loggers", *COMMAND_NAMES}
+WITH_CONFIG = {"assembly", "beginning", "run_callbacks", "train", "closing", "loggers"} | {
+    *COMMAND_NAMES
+}
 PLAIN = set(ALLOWED) - DOOR - WITH_CONFIG  # these know neither Hydra nor Lightning
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -15,38 +16,25 @@ from lightning_fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from pytorch_lightning.callbacks import Callback, EarlyStopping, Timer
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
 from xlm_lightning import schema
-from xlm_lightning.callbacks.best_checkpoint import BestCheckpoint
-from xlm_lightning.callbacks.energy import Energy
-from xlm_lightning.callbacks.faults import NumericalFaults
-from xlm_lightning.callbacks.figures import TrainingFigures
-from xlm_lightning.callbacks.fillings import FilledGaps
-from xlm_lightning.callbacks.last_checkpoint import LastCheckpoint
-from xlm_lightning.callbacks.progress import Progress
-from xlm_lightning.callbacks.samples import OwnText, Samples
-from xlm_lightning.callbacks.stop_signals import StopSignals
 from xlm_lightning.checkpoint_writer import CheckpointWriter
-from xlm_lightning.compilation import can_compile
 from xlm_lightning.data import StreamingDataModule
-from xlm_lightning.energy_meter import check_country
 from xlm_lightning.launch import World, launched, use_network_interface, world_of
 from xlm_lightning.machine import cpu_has_bf16, fastest_precision, require_gpu, uses_gpu
 from xlm_lightning.model import XLM
-from xlm_lightning.pretrained import load_model
-from xlm_lightning.run_folder import RunFolder
 from xlm_lightning.streaming.masking import Masking
 from xlm_lightning.streaming.mirror import mirror_of
 from xlm_lightning.streaming.noise import Noise
 from xlm_lightning.streaming.read_ahead import fetch_at_start
-from xlm_lightning.streaming.turns import CLM
-from xlm_lightning.task import MONITOR, LanguageModeling
-from xlm_lightning.text.pipeline import TextPipeline
+from xlm_lightning.task import LanguageModeling
 from xlm_lightning.text.vocabulary import FIRST_WORD_ID, Vocabulary
-from xlm_lightning.warm_start import warm_start
+from xlm_lightning.translation_scores import TranslationScores
+from xlm_lightning.translation_task import Translation
+from xlm_lightning.translator import Translator
 
 
 def build_world(config: schema.Train) -> World:
@@ -97,30 +85,20 @@ def _masking(options: schema.Masking, folder: Path) -> Masking:
     return Masking(**asdict(options), counts=[*[0] * FIRST_WORD_ID, *counts])
 
 
-def build_model(options: schema.Model, accelerator: str, data: StreamingDataModule) -> XLM:
-    """Make the model for the words and languages of the data; say what a warm start matched."""
-    arguments = asdict(options)
-    init_from = arguments.pop("init_from")
-    arguments["compile_on_gpu"] = arguments.pop("compile") and can_compile()
-    if options.compile and uses_gpu(accelerator) and not can_compile():
-        note = (
-            "model.compile: needs Triton and a C compiler (gcc); without them a step takes longer"
-        )
-        print(note, file=sys.stderr)
+def build_task(
+    config: schema.Train,
+    model: XLM | Translator,
+    data: StreamingDataModule,
+    translations: TranslationScores | None = None,
+) -> LanguageModeling:
+    """Make what is trained: language modelling, or translation where the model is a translator,
+    which needs `translations` to be judged by."""
     manifest = data.manifest
-    model = XLM(vocab_size=manifest.vocab_size, num_languages=len(manifest.languages), **arguments)
-    if init_from is not None:
-        vocabulary = Vocabulary.load(data.folder / "vocab")
-        print(
-            warm_start(model, vocabulary, manifest.languages, load_model(init_from)),
-            file=sys.stderr,
-        )
-    return model
-
-
-def build_task(config: schema.Train, model: XLM, data: StreamingDataModule) -> LanguageModeling:
-    manifest = data.manifest
-    return LanguageModeling(
+    make: Callable[..., LanguageModeling] = LanguageModeling
+    if isinstance(model, Translator):
+        assert translations is not None
+        make = partial(Translation, scores=translations, directions=data.directions)
+    return make(
         model,
         objectives=data.turns.objectives,
         languages=manifest.languages,
@@ -133,91 +111,6 @@ def build_task(config: schema.Train, model: XLM, data: StreamingDataModule) -> L
         total_steps=config.trainer.max_steps,
         seed=config.seed,
     )
-
-
-@dataclass(frozen=True)
-class RunCallbacks:
-    """All callbacks of a run, and by name those that its summary asks."""
-
-    all: list[Callback]
-    faults: NumericalFaults
-    figures: TrainingFigures
-    signals: StopSignals
-    best: BestCheckpoint
-    last: LastCheckpoint
-    writer: CheckpointWriter  # no callback, but that of the checkpoints
-    energy: Energy | None  # carbon=true
-
-
-def build_callbacks(
-    config: schema.Train,
-    run: RunFolder,
-    pipelines: Mapping[str, TextPipeline],
-    data: StreamingDataModule,
-) -> RunCallbacks:
-    """Make the callbacks, in the order in which they act; checkpoints come last anyway."""
-    options = config.callbacks
-    faults = NumericalFaults(options.max_skipped_steps)
-    figures = TrainingFigures(config.trainer.log_every_n_steps)
-    timer = _timer(config.trainer)
-    signals = StopSignals(timer)
-    best = BestCheckpoint(
-        run.checkpoints,
-        filename="best-{step:08d}",
-        monitor=MONITOR,
-        save_top_k=config.checkpoint.keep_best,
-        auto_insert_metric_name=False,
-        save_weights_only=True,
-        enable_version_counter=False,  # a step that is done again after a kill is the same
-    )
-    writer = CheckpointWriter()
-    last = LastCheckpoint(
-        run.checkpoints,
-        writer,
-        every_n_steps=config.checkpoint.every_n_steps,
-        keep=config.checkpoint.keep_last,
-        keep_every_n_steps=config.checkpoint.keep_every_n_steps,
-    )
-    progress = Progress(figures, options.progress_seconds, timer)
-    samples = _samples(config, run, pipelines, data)
-    energy = _energy(config, figures)
-    optional = [_early_stopping(options), timer, samples, energy]
-    present = [callback for callback in optional if callback is not None]
-    in_order: list[Callback] = [faults, figures, signals, *present, progress, best, last]
-    return RunCallbacks(in_order, faults, figures, signals, best, last, writer, energy)
-
-
-def _samples(
-    config: schema.Train,
-    run: RunFolder,
-    pipelines: Mapping[str, TextPipeline],
-    data: StreamingDataModule,
-) -> Samples | None:
-    """A causal model writes, a masked one fills gaps."""
-    options = config.callbacks.samples
-    if options.new_tokens == 0:
-        return None
-    if CLM in data.turns.objectives:
-        return Samples(run.samples, OwnText(pipelines, seed=config.seed, **asdict(options)))
-    return Samples(run.samples, FilledGaps(pipelines, data.shards("valid")))
-
-
-def _energy(config: schema.Train, figures: TrainingFigures) -> Energy | None:
-    if not config.carbon or config.energy.country is None:
-        return None
-    check_country(config.energy.country)
-    return Energy(config.energy.country, figures)
-
-
-def _early_stopping(options: schema.Callbacks) -> EarlyStopping | None:
-    patience = options.early_stopping_patience
-    return None if patience is None else EarlyStopping(MONITOR, patience=patience, mode="min")
-
-
-def _timer(options: schema.Trainer) -> Timer | None:
-    """The clock of `trainer.max_time`; `StopSignals` looks at it."""
-    limit = options.max_time
-    return None if limit is None else Timer(limit, interval="epoch", verbose=False)
 
 
 def choose_precision(asked: str, accelerator: str) -> str:
@@ -245,13 +138,16 @@ def build_trainer(
     loggers: list[Logger],
     callbacks: list[Callback],
     writer: CheckpointWriter,
+    resting: bool = False,
 ) -> pl.Trainer:
-    """Make Lightning's Trainer; where it counts micro-batches of a process, we count steps."""
+    """`resting`: there are steps that leave a part of the weights without a gradient.
+
+    Make Lightning's Trainer; where it counts micro-batches of a process, we count steps."""
     arguments = asdict(options) | asdict(world)
     arguments["val_check_interval"] *= world.accumulate_grad_batches
     del arguments["max_time"]  # a callback, so that the last checkpoint comes after it
     timeout = timedelta(seconds=arguments.pop("timeout_seconds"))
-    arguments["strategy"] = _strategy(options.strategy, world, timeout)
+    arguments["strategy"] = _strategy(options.strategy, world, timeout, resting)
     use_network_interface(
         arguments.pop("network_interface"),
         gloo_between_hosts=world.num_nodes > 1 and not uses_gpu(options.accelerator),
@@ -271,7 +167,7 @@ def build_trainer(
     )
 
 
-def _strategy(name: str, world: World, timeout: timedelta) -> Strategy | str:
+def _strategy(name: str, world: World, timeout: timedelta, resting: bool) -> Strategy | str:
     if name == "fsdp":
         return ModelParallelStrategy(
             data_parallel_size=world.size,
@@ -279,7 +175,9 @@ def _strategy(name: str, world: World, timeout: timedelta) -> Strategy | str:
             save_distributed_checkpoint=False,
             timeout=timeout,
         )
-    return DDPStrategy(timeout=timeout) if name == "ddp" or world.size > 1 else name
+    if name != "ddp" and world.size == 1:
+        return name
+    return DDPStrategy(timeout=timeout, find_unused_parameters=resting)
 
 
 def _cluster_environment() -> ClusterEnvironment:

@@ -15,6 +15,7 @@ from xlm_lightning.errors import UserError
 from xlm_lightning.model import XLM
 from xlm_lightning.run_folder import RunFolder
 from xlm_lightning.trained import TrainedModel
+from xlm_lightning.translator import Translator
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 
@@ -29,6 +30,7 @@ _ARCHITECTURE = (
     "activation",
     "language_embeddings",
     "tied_output",
+    "shared_embeddings",
 )
 STEPS = "step-*.ckpt"  # what a run can go on from
 
@@ -129,9 +131,18 @@ def resume_point(resume: str, run: RunFolder) -> Path | None:
     return path
 
 
-def refuse_another_model(file: Path, model: XLM) -> None:
+def refuse_another_model(file: Path, model: XLM | Translator) -> None:
     """Raise `UserError` where the weights of a checkpoint are not for `model`."""
-    before = read_checkpoint(file)[MODEL_KEY]["model"]
+    checkpoint = read_checkpoint(file)
+    if translates(checkpoint) != isinstance(model, Translator):
+        was, now = "translates", "models language"
+        if isinstance(model, Translator):
+            was, now = now, was
+        raise UserError(
+            f"{file} was trained with another model: it {was}, and the objectives of now need one "
+            f"that {now}; model.init_from={file.parent.parent} begins a new run with its weights"
+        )
+    before = checkpoint[MODEL_KEY]["model"]
     differing = [
         f"model.{name}={value}, not {before[name]}"
         for name, value in model.arguments.items()
@@ -241,7 +252,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def checkpoint_bytes(model: XLM, precision: str) -> int:
+def checkpoint_bytes(model: XLM | Translator, precision: str) -> int:
     """Return about how large a checkpoint is: the weights, and two moments of Adam's for each."""
     bytes_of_one = 2 if precision in ("16-true", "bf16-true") else 4
     return 3 * bytes_of_one * sum(parameter.numel() for parameter in model.parameters())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +25,7 @@ from xlm_lightning.streaming.turns import CLM
 from xlm_lightning.task import LanguageModeling
 from xlm_lightning.text.pipeline import TextPipeline
 from xlm_lightning.text.vocabulary import Vocabulary
+from xlm_lightning.translator import Translator
 from xlm_lightning.word_map import word_map
 
 SENTENCES = 200  # written per language; a share of 90 % is then known to 4 points (95 %)
@@ -54,7 +55,8 @@ def conclude(
         shards = data.shards("valid")
         counts = {name: shards.counts(name, COUNTED_TOKENS) for name in task.languages}
         vocabulary = Vocabulary.load(data.folder / "vocab")
-        run.write_words(word_map(model.tokens.weight, vocabulary, counts))
+        embeddings = (model if isinstance(model, XLM) else model.encoder).tokens.weight
+        run.write_words(word_map(embeddings, vocabulary, counts))
     return results
 
 
@@ -79,7 +81,7 @@ def score_splits(
 
 def show_results(
     summary: Mapping[str, Any],
-    model: XLM,
+    model: XLM | Translator,
     objectives: Sequence[str],
     pipelines: Mapping[str, TextPipeline],
     manifest: Manifest,
@@ -90,7 +92,7 @@ def show_results(
 
     Only a causal model writes text.
     """
-    if CLM not in objectives:
+    if CLM not in objectives or not isinstance(model, XLM):
         print("\n".join(closing_lines(summary, {})), file=sys.stderr)
         return {}
     sentences = write_sentences(
@@ -178,6 +180,7 @@ def closing_lines(summary: Mapping[str, Any], texts: Mapping[str, Sequence[str]]
         if limit:
             row += f" {limit:8.3f} {valid / limit:12.3f}"
         lines.append(row)
+    lines += _bleu_lines(summary)
     for language, share in summary.get("grammatical", {}).items():
         lines.append(
             f"{language}: the grammar accepts {share:.0%} of {SENTENCES} sentences, drawn as those "
@@ -186,3 +189,12 @@ def closing_lines(summary: Mapping[str, Any], texts: Mapping[str, Sequence[str]]
     for language, sentences in texts.items():
         lines += ["", *(f"  {language}  {sentence}" for sentence in sentences[:SHOWN])]
     return lines
+
+
+def _bleu_lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Scores of translations, with the signature that makes them comparable."""
+    for name, row in summary["valid"].items():
+        if "bleu" in row:
+            tested = summary.get("test", {}).get(name, {})
+            told = f"{name:10} {row['bleu']:8.2f} "
+            yield told + (f"{tested['bleu']:8.2f} " if tested else " " * 9) + "BLEU"

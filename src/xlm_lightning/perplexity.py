@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from xlm_lightning.model import XLM
-from xlm_lightning.objectives import predictions
+from xlm_lightning.objectives import predicting, predictions
+from xlm_lightning.translator import Translator
 
 NLL, HITS, TOKENS = range(3)  # the columns of a table of sums
 LOGITS_PER_STRIP = 1 << 24  # bounds the memory of the scores: 64 MB in fp32
@@ -22,9 +23,10 @@ def empty_sums(num_languages: int, device: torch.device | str = "cpu") -> Tensor
 
 
 @torch.no_grad()
-def score(model: XLM, batch: Mapping[str, Any]) -> Tensor:
+def score(model: XLM | Translator, batch: Mapping[str, Any]) -> Tensor:
     """Row of sums (3,) float64 for all that `batch` asks; see `objectives.predictions`."""
-    nll, hits = score_tokens(model, *predictions(model, batch))
+    network = predicting(model, batch["objective"])
+    nll, hits = score_tokens(network, *predictions(model, batch))
     count = torch.tensor(float(len(nll)), dtype=torch.float64, device=nll.device)
     return torch.stack([nll.sum(), hits.sum().double(), count])
 

@@ -30,8 +30,12 @@ def provenance(
     precision_asked: str,
     precision_used: str,
     world_size: int,
+    start: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return what a reader needs to repeat the run: command, code, packages, machine, data."""
+    """Return what a reader needs to repeat the run: command, code, packages, machine, data.
+
+    `start`: what the weights began from, `none` or what a trained model was trained for.
+    """
     return {
         "command": list(command),
         "git_revision": _git_revision(),
@@ -45,6 +49,7 @@ def provenance(
             "manifest_sha256": manifest_sha256(data_folder),
             **_described_data(manifest),
         },
+        "start": dict(start),
         "precision": {"asked": precision_asked, "used": precision_used},
         **shares,
     }

@@ -18,6 +18,7 @@ from xlm_lightning.reporting.group_page import (
 )
 from xlm_lightning.reporting.record import RunRecord
 from xlm_lightning.reporting.run_page import run_page
+from xlm_lightning.reporting.table2 import write_table2
 from xlm_lightning.reporting.transfer import write_transfer
 
 REPORT = "report.html"
@@ -55,7 +56,9 @@ def leave_report(folder: Path) -> None:
     try:
         print(f"report: {write_report([folder])}", file=sys.stderr)
         if (folder / SWEEP_TABLE).is_file():
-            write_transfer(folder, [member.run for member in sweep_members(folder) if member.run])
+            runs = [member.run for member in sweep_members(folder) if member.run]
+            write_transfer(folder, runs)
+            write_table2(folder, runs)
     except UserError as error:
         print(f"no report: {error}", file=sys.stderr)
 

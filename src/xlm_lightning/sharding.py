@@ -7,7 +7,7 @@ the whole step. The step's result is that of plain data parallelism, to rounding
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,9 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.distributed.tensor import DTensor
 
 from xlm_lightning.model import XLM
+from xlm_lightning.translator import Translator
 
+Model = TypeVar("Model", bound=XLM | Translator)
 PREFIX = "model."  # of the model's tensors among those of the task
 _WHOLE = StateDictOptions(full_state_dict=True)
 STEPS = ("training_step", "validation_step", "test_step")
@@ -48,7 +50,7 @@ def local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-def whole_weights(task: nn.Module, model: XLM) -> dict[str, Tensor]:
+def whole_weights(task: nn.Module, model: XLM | Translator) -> dict[str, Tensor]:
     """Return the tensors of `model`, gathered from all devices; to be called on all ranks."""
     if not isinstance(task, FSDPModule):
         return model.state_dict()
@@ -56,17 +58,18 @@ def whole_weights(task: nn.Module, model: XLM) -> dict[str, Tensor]:
     return {name.removeprefix(PREFIX): whole(tensor) for name, tensor in weights.items()}
 
 
-def whole_model(task: nn.Module, model: XLM) -> XLM:
+def whole_model(task: nn.Module, model: Model) -> Model:
     """Return `model`, or a copy of it where it is shared out; to be called on all ranks."""
     if not isinstance(task, FSDPModule):
         return model
     with torch.device("meta"):
-        copy = XLM(**model.arguments)
+        copy = type(model)(**model.arguments)
     copy.load_state_dict(whole_weights(task, model), assign=True)
-    return copy.train(model.training)
+    copy.train(model.training)
+    return copy
 
 
-def load_weights(task: nn.Module, model: XLM, weights: Mapping[str, Tensor]) -> None:
+def load_weights(task: nn.Module, model: XLM | Translator, weights: Mapping[str, Tensor]) -> None:
     """Load whole tensors into `model`, shared out or not; to be called on all ranks."""
     if not isinstance(task, FSDPModule):
         model.load_state_dict(weights)

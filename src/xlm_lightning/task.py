@@ -13,15 +13,17 @@ from torch import Tensor
 
 from xlm_lightning.checkpoint import MODEL_KEY
 from xlm_lightning.errors import RunFailed
+from xlm_lightning.flops import step_flops
 from xlm_lightning.model import XLM
-from xlm_lightning.objectives import predictions
+from xlm_lightning.objectives import predicting, predictions
 from xlm_lightning.optim import build_optimizer, learning_rate
 from xlm_lightning.perplexity import empty_sums, score, summarise
 from xlm_lightning.sharding import local, shard, whole
 from xlm_lightning.streaming.turns import CLM, TLM
+from xlm_lightning.translator import Translator
 
 MONITOR = "valid/mean/perplexity"  # early stopping and the best checkpoint, as in the original
-LOGGED = ("perplexity", "accuracy", "bits_per_byte")
+LOGGED = ("perplexity", "accuracy", "bits_per_byte", "bleu", "chrf")
 
 
 class LanguageModeling(pl.LightningModule):
@@ -29,7 +31,7 @@ class LanguageModeling(pl.LightningModule):
 
     def __init__(
         self,
-        model: XLM,
+        model: XLM | Translator,
         *,
         objectives: Sequence[str],
         languages: Sequence[str],
@@ -54,8 +56,7 @@ class LanguageModeling(pl.LightningModule):
         self.objectives = list(objectives)
         self.languages = list(languages)
         self.pairs = list(pairs) if TLM in objectives else []
-        # What the figures of an objective are of: languages, or pairs of them.
-        self._scored = {name: self.pairs if name == TLM else self.languages for name in objectives}
+        self.scored = self._what_is_scored()
         self.bytes_per_token = bytes_per_token
         self.optimizer_arguments = dict(optimizer)
         self.schedule_arguments = dict(schedule)
@@ -68,9 +69,39 @@ class LanguageModeling(pl.LightningModule):
         self.results: dict[str, dict[str, Any]] = {}  # of the last evaluation
         self._sums = self._empty_sums()
 
+    @property
+    def texts(self) -> list[str]:
+        """Names of all that is trained on: languages, and pairs of them."""
+        alone = [] if self.objectives == [TLM] else self.languages
+        return [*alone, *self.pairs]
+
+    def text_of(self, batch: Mapping[str, Any]) -> str:
+        """Which of `texts` a batch is."""
+        names, key = (self.pairs, "pair") if "pair" in batch else (self.languages, "language")
+        number: int = batch[key]
+        return names[number]
+
+    def flops(self, batch: Mapping[str, Any]) -> float:
+        """Operations that training on a batch asks for."""
+        return step_flops(self.model.arguments, batch)
+
+    @property
+    def rests(self) -> bool:
+        """Whether some steps leave a part of the weights without a gradient."""
+        return False
+
+    def described(self) -> dict[str, Any]:
+        """What else a checkpoint tells of its model."""
+        return {}
+
+    def _what_is_scored(self) -> dict[str, list[str]]:
+        """Objective -> what its figures are of, languages or pairs; the first one is watched."""
+        return {name: self.pairs if name == TLM else self.languages for name in self.objectives}
+
     def configure_model(self) -> None:
         """Share out the weights where the strategy asks for it; called before every stage."""
         if self.device_mesh is not None:
+            assert isinstance(self.model, XLM)
             shard(self, self.model, self.device_mesh["data_parallel"])
 
     def on_train_batch_start(self, batch: Mapping[str, Any], batch_idx: int) -> None:
@@ -91,7 +122,8 @@ class LanguageModeling(pl.LightningModule):
             torch.use_deterministic_algorithms(False)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, Tensor]:
-        loss = self.model.loss(*predictions(self.model, batch, self.context_size))
+        network = predicting(self.model, batch["objective"])
+        loss = network.loss(*predictions(self.model, batch, self.context_size))
         # An infinite loss may have a finite gradient; now it has none, and all ranks learn of it.
         weight = torch.where(loss.detach().isfinite(), batch["weight"], torch.nan)
         return {"loss": loss * weight, "nats": loss.detach()}
@@ -100,9 +132,8 @@ class LanguageModeling(pl.LightningModule):
         self._sums = self._empty_sums()
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
-        objective = batch["objective"]
-        row = batch["pair" if objective == TLM else "language"]
-        self._sums[objective][row] += score(self.model, batch)
+        row = batch["pair" if "pair" in batch else "language"]
+        self._sums[batch["objective"]][row] += score(self.model, batch)
 
     def on_validation_epoch_end(self) -> None:
         self._finish_evaluation("valid")
@@ -131,6 +162,7 @@ class LanguageModeling(pl.LightningModule):
             "objectives": self.objectives,
             "languages": self.languages,
             "stream_length": self.stream_length,
+            **self.described(),
         }
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -191,7 +223,7 @@ class LanguageModeling(pl.LightningModule):
 
     def _empty_sums(self) -> dict[str, Tensor]:
         """Objective -> (languages or pairs, 3)."""
-        return {name: empty_sums(len(rows), self.device) for name, rows in self._scored.items()}
+        return {name: empty_sums(len(rows), self.device) for name, rows in self.scored.items()}
 
     def _finish_evaluation(self, split: str) -> None:
         """Add the sums of all ranks, so that a rank with fewer tokens weighs less, then divide.
@@ -199,8 +231,8 @@ class LanguageModeling(pl.LightningModule):
         The figures of the first objective stand under the languages, those of the others under
         the objective's name.
         """
-        first, *others = self.objectives
-        figures = {name: self._figures(name, split) for name in self.objectives}
+        first, *others = self.scored
+        figures = {name: self.figures(name, split) for name in self.scored}
         self.results = figures[first] | {name: figures[name] for name in others}
         # Lightning's own logging would name the step before, in fp32; callbacks watch the mean.
         self.log(MONITOR, self.results["mean"]["perplexity"], logger=False)
@@ -209,11 +241,12 @@ class LanguageModeling(pl.LightningModule):
             for logger in self.trainer.loggers:
                 logger.log_metrics(logged, step=self.trainer.global_step)
 
-    def _figures(self, objective: str, split: str) -> dict[str, dict[str, Any]]:
+    def figures(self, objective: str, split: str) -> dict[str, dict[str, Any]]:
+        """Divide the sums of all ranks; called on all of them."""
         sums = self.trainer.strategy.reduce(self._sums[objective], reduce_op="sum")
         assert isinstance(sums, Tensor)
         bytes_per_token = self.bytes_per_token[split] if objective == CLM else None
-        return summarise(sums, self._scored[objective], bytes_per_token)
+        return summarise(sums, self.scored[objective], bytes_per_token)
 
 
 def _flat(results: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

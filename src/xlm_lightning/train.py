@@ -16,14 +16,12 @@ import pytorch_lightning as pl
 
 from xlm_lightning import schema
 from xlm_lightning.assembly import (
-    RunCallbacks,
-    build_callbacks,
     build_data,
-    build_model,
     build_task,
     build_trainer,
     build_world,
 )
+from xlm_lightning.beginning import build_model
 from xlm_lightning.callbacks.agreement import Agreement
 from xlm_lightning.callbacks.stop_signals import Stopped
 from xlm_lightning.checkpoint import checkpoint_bytes, refuse_another_model, resume_point
@@ -35,11 +33,13 @@ from xlm_lightning.loggers import build_loggers, close_loggers, open_loggers
 from xlm_lightning.machine import allow_deterministic_kernels, keep_freed_memory, uses_gpu
 from xlm_lightning.provenance import provenance, weights_sha256
 from xlm_lightning.report import leave_report
+from xlm_lightning.run_callbacks import RunCallbacks, build_callbacks
 from xlm_lightning.run_folder import RunFolder, prepared_text_model
 from xlm_lightning.sharding import whole_weights
 from xlm_lightning.slurm import requeued_after
-from xlm_lightning.streaming.turns import TLM
+from xlm_lightning.streaming.turns import MT, TLM
 from xlm_lightning.task import LanguageModeling
+from xlm_lightning.translation_scores import TranslationScores
 
 
 def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
@@ -49,18 +49,19 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
     resume_from = resume_point(config.resume, run)
     world = build_world(config)
     data = build_data(config, world)
-    model = build_model(config.model, config.trainer.accelerator, data)
+    beginning = build_model(config.model, config.trainer.accelerator, data)
+    model = beginning.model
     if resume_from is not None:
         refuse_another_model(resume_from, model)
-    task = build_task(config, model, data)
     pipelines = prepared_text_model(data.folder, data.manifest).pipelines()
+    task = build_task(config, model, data, TranslationScores(pipelines, run.translations))
     callbacks = build_callbacks(config, run, pipelines, data)
     agreement = Agreement(
         run,
         asdict(config),
         command[1:],
         resume_from,
-        lambda trainer: _provenance(config, command, trainer, data),
+        lambda trainer: _provenance(config, command, trainer, data, beginning.start),
     )
     loggers = build_loggers(config.logger, asdict(config), run)
     trainer = build_trainer(
@@ -70,6 +71,7 @@ def train(config: schema.Train, command: Sequence[str]) -> dict[str, Any]:
         loggers=loggers,
         callbacks=[agreement, *callbacks.all],
         writer=callbacks.writer,
+        resting=task.rests,
     )
     with ExitStack() as held:
         heard = held.enter_context(_kept_warnings())
@@ -212,10 +214,14 @@ def _wait_for_rank_0(trainer: pl.Trainer) -> None:
 
 
 def _provenance(
-    config: schema.Train, command: Sequence[str], trainer: pl.Trainer, data: StreamingDataModule
+    config: schema.Train,
+    command: Sequence[str],
+    trainer: pl.Trainer,
+    data: StreamingDataModule,
+    start: dict[str, str],
 ) -> dict[str, Any]:
     shares = {}  # what part of the tokens each language is to get, of pairs that of batches
-    if set(data.turns.objectives) != {TLM}:
+    if not set(data.turns.objectives) <= {TLM, MT}:
         shares["language_shares"] = data.plan.probabilities
     if data.pair_slots is not None:
         shares["pair_shares"] = data.pair_slots.plan.probabilities
@@ -226,6 +232,7 @@ def _provenance(
         data_folder=data.folder,
         manifest=data.manifest,
         shares=shares,
+        start=start,
         precision_asked=config.trainer.precision,
         precision_used=str(trainer.precision),
         world_size=trainer.world_size,

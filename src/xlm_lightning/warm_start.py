@@ -41,7 +41,7 @@ def warm_start(
                 _copy_rows(tensor, given[name], known)
         elif name == "positions.weight":
             _copy_rows(tensor, given[name], {place: place for place in positions})
-        else:
+        elif name in given:  # not the attention of a decoder to its source, which is new
             tensor.copy_(given[name])
     new = [language for index, language in enumerate(languages) if index not in known]
     return (

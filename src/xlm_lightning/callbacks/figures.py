@@ -20,8 +20,6 @@ from pytorch_lightning.strategies import Strategy
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_only
 
-from xlm_lightning.flops import training_flops
-from xlm_lightning.streaming.turns import TLM
 from xlm_lightning.task import LanguageModeling
 
 _DTYPES = {"16": torch.float16, "bf": torch.bfloat16, "32": torch.float32}  # of matrix products
@@ -63,8 +61,7 @@ class TrainingFigures(Callback):
         self._objectives = pl_module.objectives
         self._nats = torch.zeros(len(self._objectives))
         self._micro_batches = [0] * len(self._objectives)
-        languages = [] if self._objectives == [TLM] else pl_module.languages
-        self.tokens_by_language = dict.fromkeys([*languages, *pl_module.pairs], 0)
+        self.tokens_by_language = dict.fromkeys(pl_module.texts, 0)
         self._tokens = dict(self.tokens_by_language)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -101,18 +98,8 @@ class TrainingFigures(Callback):
         self._log(trainer, pl_module, step)
 
     def _count(self, task: LanguageModeling, batch: Mapping[str, Any]) -> None:
-        tokens = batch["real_tokens"]
-        name = task.pairs[batch["pair"]] if "pair" in batch else task.languages[batch["language"]]
-        self._tokens[name] += tokens
-        model = task.model.arguments
-        self._flops += training_flops(
-            layers=model["layers"],
-            dim=model["dim"],
-            vocab_size=model["vocab_size"],
-            tokens=tokens,
-            scored=len(batch["targets"]) if "targets" in batch else tokens,
-            time=batch["tokens"].shape[1],
-        )
+        self._tokens[task.text_of(batch)] += batch["real_tokens"]
+        self._flops += task.flops(batch)
 
     def _log(self, trainer: pl.Trainer, task: LanguageModeling, step: int) -> None:
         nats = self._mean_nats()

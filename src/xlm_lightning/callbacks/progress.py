@@ -84,8 +84,11 @@ class Progress(Callback):
             self._validation = None
         parts = {name: f"{name} {value:.2f}" for name, value in perplexities(pl_module.results)}
         self._perplexity = " ".join(part for name, part in parts.items() if "mean" not in name)
-        told = ", ".join(parts.values())
-        self._write(f"step {trainer.global_step:,}: valid perplexity {told}")
+        told = f"valid perplexity {', '.join(parts.values())}"
+        bleu = [f"{n} {row['bleu']:.2f}" for n, row in pl_module.results.items() if "bleu" in row]
+        if bleu:
+            told += f"; BLEU {', '.join(bleu)}"
+        self._write(f"step {trainer.global_step:,}: {told}")
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._bar = self._open(trainer, "scoring test", int(sum(trainer.num_test_batches)))

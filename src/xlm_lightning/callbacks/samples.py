@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -20,7 +21,7 @@ from xlm_lightning.sharding import whole_model
 from xlm_lightning.task import LanguageModeling, mix
 from xlm_lightning.text.pipeline import TextPipeline
 
-Write = Callable[[XLM, int], list[Sample]]  # (model, step)
+Write = Callable[[Any, int], list[Sample]]  # (model, XLM or Translator; step)
 _HEADING = re.compile(r"^## step ([\d,]+)$", re.MULTILINE)
 
 

@@ -15,6 +15,7 @@ from xlm_lightning.reporting.coordinates import parallel_coordinates
 from xlm_lightning.reporting.page import Plot, render
 from xlm_lightning.reporting.record import RunRecord, number_of
 from xlm_lightning.reporting.run_page import remarks
+from xlm_lightning.reporting.table2 import table2
 from xlm_lightning.reporting.transfer import transfer_plot
 from xlm_lightning.wording import typed
 
@@ -101,6 +102,7 @@ def group_page(title: str, members: Sequence[Member]) -> str:
         typed=typed,
         coordinates=_coordinates(members, keys, best),
         transfer=transfer_plot([member.run for member in members if member.run]),
+        table2=table2([member.run for member in members if member.run]),
         legend=[_label(member) for member in _with_run(members)],
         colours=plots.COLOURS,
         courses=list(_courses(members)),

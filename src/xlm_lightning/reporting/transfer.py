@@ -13,12 +13,8 @@ from xlm_lightning.atomic import write_text
 from xlm_lightning.reporting import plots
 from xlm_lightning.reporting.page import Plot
 from xlm_lightning.reporting.record import RunRecord
+from xlm_lightning.reporting.seeds import interval, rest
 from xlm_lightning.wording import listed
-
-# Student's t of a 95 % interval of the mean, by the number of values less one
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-_NORMAL = 1.96
-
 
 TRANSFER = "transfer.json"  # in a sweep's folder
 RANDOM = "random weights"
@@ -87,7 +83,7 @@ def transfer_rows(runs: Sequence[RunRecord]) -> tuple[str, list[dict[str, Any]]]
     """The language, and its figures as rows of a test of `xlm-evaluate` have them."""
     shares = [(_shares(run), run) for run in runs if run.status == "finished"]
     languages = sorted({name for given, _ in shares for name in given})
-    if not languages or len({_rest(run) for _, run in shares}) > 1:
+    if not languages or len({rest(run, "data.shares") for _, run in shares}) > 1:
         return "", []  # a mean over anything but seeds would say nothing
     language = max(languages, key=lambda name: len({given[name] for given, _ in shares}))
     found: dict[tuple[float, str], list[float]] = {}
@@ -106,7 +102,7 @@ def transfer_rows(runs: Sequence[RunRecord]) -> tuple[str, list[dict[str, Any]]]
             "group": language,
             "x": share,
             "value": statistics.fmean(values),
-            **_interval(values),
+            **interval(values, at_least=1.0),  # as any perplexity is
             "count": len(values),
         }
         for (share, series), values in figures
@@ -120,12 +116,6 @@ def _untrained(run: RunRecord, language: str) -> float | None:
     return first[0] if first and math.isfinite(first[0]) else None
 
 
-def _rest(run: RunRecord) -> frozenset[tuple[str, str]]:
-    """What runs must have alike, beside their seed and shares of text."""
-    own = ("run.", "resume", "seed", "data.shares", "logger.")
-    return frozenset((k, str(v)) for k, v in run.flat_config.items() if not k.startswith(own))
-
-
 def _shares(run: RunRecord) -> dict[str, float]:
     """Of each language's text, what a run had; all of it where nothing is said."""
     given = run.config.get("data", {}).get("shares", {})
@@ -137,13 +127,3 @@ def _beside(others: Mapping[str, float]) -> str:
     told = [name if share == 1 else f"{share:.0%} of {name}" for name, share in others.items()
             if share]  # fmt: skip
     return f"with {listed(told)}" if told else "alone"
-
-
-def _interval(values: Sequence[float]) -> dict[str, float]:
-    """95 % of the mean; the value itself where there is one only."""
-    mean, freedom = statistics.fmean(values), len(values) - 1
-    if freedom == 0:
-        return {"low": mean, "high": mean}
-    t = _T[freedom - 1] if freedom <= len(_T) else _NORMAL
-    half = t * statistics.stdev(values) / math.sqrt(len(values))
-    return {"low": max(mean - half, 1.0), "high": mean + half}  # no perplexity is below 1

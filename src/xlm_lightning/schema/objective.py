@@ -51,7 +51,8 @@ class WeightCurve:
         return ""
 
 
-OBJECTIVES = ("clm", "mlm", "tlm", "ae", "bt", "mt")
+TRANSLATION = ("ae", "bt", "mt")  # objectives of a translator
+OBJECTIVES = ("clm", "mlm", "tlm", *TRANSLATION)
 Weight = Annotated[str, WeightCurve(), Verbatim()]
 
 

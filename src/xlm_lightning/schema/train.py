@@ -29,7 +29,7 @@ from xlm_lightning.schema.kinds import (
     Seed,
     address_conflicts,
 )
-from xlm_lightning.schema.objective import Objective
+from xlm_lightning.schema.objective import TRANSLATION, Objective
 
 
 @dataclass
@@ -38,6 +38,9 @@ class Run:
 
     experiment: str  # name of the run's family: the folder above the run's own
     dir: Annotated[str, NotEmpty(), FolderToBe(), Verbatim()]
+
+
+Start = Annotated[str | None, NotEmpty(), Existing("checkpoint", hub=True), Verbatim()]
 
 
 @dataclass
@@ -50,7 +53,10 @@ class Model:
     dropout: Fraction
     attention_dropout: Fraction
     max_positions: Positive
-    init_from: Annotated[str | None, NotEmpty(), Existing("checkpoint", hub=True), Verbatim()]
+    init_from: Start  # None: random weights
+    encoder_from: Start  # of a translator; None: as init_from says
+    decoder_from: Start
+    shared_embeddings: bool  # of a translator: encoder and decoder have one
     attention: Annotated[str, OneOf("auto", "strips", "sdpa")]
     dropout_method: Annotated[str, OneOf("auto", "torch", "byte_mask")]
     gradient_checkpointing: bool
@@ -209,7 +215,7 @@ class Train:
                 f"data.stream_length={data.stream_length}",
                 f"must be at most model.max_positions={model.max_positions}",
             )
-        sentences = {"tlm", "ae", "bt", "mt"} & self.objective.curves().keys()
+        sentences = {"tlm", *TRANSLATION} & self.objective.curves().keys()
         if sentences and data.sentence_max_length + 2 > model.max_positions:
             yield (
                 f"data.sentence_max_length={data.sentence_max_length}",
@@ -239,7 +245,22 @@ class Train:
         if self.carbon and self.energy.country is None:
             yield "carbon=true", "needs the country of the electricity, such as energy.country=DEU"
         yield from self.objective.conflicts(data.stream_length, trainer.max_steps)
+        yield from _translation_conflicts(self)
         yield from _trainer_conflicts(trainer)
+
+
+def _translation_conflicts(config: Train) -> Iterator[Conflict]:
+    model = config.model
+    if not set(TRANSLATION) & config.objective.curves().keys():
+        for key in ("encoder_from", "decoder_from", "shared_embeddings"):
+            if getattr(model, key):
+                told = f"model.{key}={getattr(model, key)}"
+                yield told, "is of a translator; give objective.ae, bt or mt a weight"
+    elif config.trainer.strategy == "fsdp":
+        yield (
+            "trainer.strategy=fsdp",
+            "cannot translate: its ranks would wait for each other word by word; say ddp",
+        )
 
 
 def _trainer_conflicts(trainer: Trainer) -> Iterator[Conflict]:
