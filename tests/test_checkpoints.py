@@ -221,6 +221,20 @@ def test_words_are_recalled_only_to_go_on(run_folder: Path, tmp_path: Path) -> N
     assert recalled([here, "++seed=5"])[-2:] == [here, "++seed=5"]
 
 
+def test_words_of_before_a_renaming_are_recalled_by_the_new_name(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    words = ["data.dir=pair_tokens", "data.pair_tokens=200", "++data.pair_max_length=50"]
+    (tmp_path / "overrides.yaml").write_text(yaml.safe_dump(words))
+    here = f"run.dir={tmp_path}"
+    assert recalled([here, "data.sentence_tokens=9"]) == [
+        "data.dir=pair_tokens",
+        "++data.sentence_max_length=50",
+        here,
+        "data.sentence_tokens=9",
+    ]
+
+
 def test_changes_name_old_and_new() -> None:
     before = {"seed": 1, "model": {"dim": 4, "heads": 2}, "resume": "auto"}
     now = {"seed": 1, "model": {"dim": 8, "depth": 2}, "resume": "x"}
