@@ -23,6 +23,7 @@ SHORTEST = {
     "reliability": ["--steps=7"],
     "report": ["--rows=40"],
     "scale": ["--rounds=1", "--steps=2", "--shards=200", "--batches=40"],
+    "translate": ["--rounds=1", "--beams=2"],
     "train_step": ["--rounds=1", "--shapes=small", "--precisions=fp32"],
 }
 KEYS = {"name", "ours", "peer", "peer_name", "ratio", "unit"}

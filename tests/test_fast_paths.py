@@ -43,6 +43,20 @@ def test_strips_equal_the_fused_attention_where_keys_are_padding() -> None:
         assert not of_padding[1, :, 7:].any()
 
 
+@pytest.mark.parametrize(("queries", "keys"), [(1, 9), (70, 9), (9, 130), (130, 70)])
+def test_strips_equal_the_fused_attention_to_another_text(queries: int, keys: int) -> None:
+    torch.manual_seed(0)
+    times = (queries, keys, keys)
+    inputs = [torch.randn(2, 3, time, 16, requires_grad=True) for time in times]
+    real = (torch.arange(keys) < torch.tensor([[keys], [7]]))[:, None, None]
+    how = {"causal": False, "real": real, "dropout": 0.0, "dropout_method": "auto"}
+    outputs = [attend(*inputs, method=method, **how) for method in ("strips", "sdpa")]
+    gradients = [torch.autograd.grad((output**3).sum(), inputs) for output in outputs]
+    torch.testing.assert_close(*outputs, rtol=1e-5, atol=1e-6)
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("causal", [True, False])
 def test_strips_with_dropout_are_the_gradient_of_what_they_compute(causal: bool) -> None:
     inputs = [torch.randn(1, 2, 70, 4, dtype=torch.float64, requires_grad=True) for _ in range(3)]

@@ -114,7 +114,7 @@ def test_generation_ends_with_the_last_text(model: XLM) -> None:
 def test_a_cache_can_be_filled_in_pieces(model: XLM) -> None:
     tokens = torch.randint(FIRST_WORD_ID, 60, (3, 20))
     language = torch.tensor([[1]])
-    caches = model.new_caches(3, 20)
+    caches = model.new_caches(20)
     pieces = [model(piece, language, caches) for piece in tokens.split([7, 1, 9, 3], dim=1)]
     torch.testing.assert_close(torch.cat(pieces, 1), model(tokens, language), atol=1e-5, rtol=0)
 

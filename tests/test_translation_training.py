@@ -123,8 +123,11 @@ def test_a_translator_starts_from_language_models(
         given = _weights(tmp_path / objective)
         for name, tensor in given.items():
             torch.testing.assert_close(kept[name.replace("model.", f"model.{network}.")], tensor)
-    new = [name for name in kept if "source_attention" in name]
+    new = {name for name in kept if ".source_" in name}
     assert len(new) == 8  # of the one layer: query, keys and values, out, norm
+    assert {n for n in kept if n.startswith("model.decoder")} - new == {
+        name.replace("model.", "model.decoder.") for name in given
+    }
     other = call(
         "xlm-train", *words, f"run.dir={unsupervised}", "objective=clm", "objective.ae=0"
     ).expect(2)

@@ -38,9 +38,9 @@ def attend(
 ) -> Tensor:
     """Attend from each position to itself and those before it (`causal`), or to all.
 
-    `queries` are (batch, heads, time, head_dim), and so are keys and values, whose time may differ
-    where nothing is causal; `real`, if given, is bool (batch, 1, 1, time of the keys), False where
-    a key is padding. `dropout` is the probability on the attention weights (0 outside
+    All tensors are (batch, heads, time, head_dim); unless `causal`, keys and values may be of
+    another time than queries. `real`, if given, is bool (batch, 1, 1, time of the keys), False
+    where a key is padding. `dropout` is the probability on the attention weights (0 outside
     training). `auto` takes the strips where they pay on a CPU: with dropout, and in bf16, where
     forward and backward take a third to a half of the fused kernel's time (measured at 128 and 256
     tokens; without dropout in fp32 the fused kernel is 1.1 times faster).
@@ -53,6 +53,11 @@ def attend(
     return F.scaled_dot_product_attention(
         queries, keys, values, attn_mask=real, dropout_p=dropout, is_causal=causal
     )
+
+
+def real_keys(lengths: Tensor, time: int) -> Tensor:
+    """Bool (batch, 1, 1, time), False behind the first `lengths` (batch,) keys of each row."""
+    return (torch.arange(time, device=lengths.device) < lengths[:, None])[:, None, None]
 
 
 class _StripAttention(torch.autograd.Function):
@@ -69,9 +74,8 @@ class _StripAttention(torch.autograd.Function):
         dropout: float,
     ) -> Tensor:
         batch, heads, time, head_dim = queries.shape
-        all_keys = keys.shape[2]
-        q = queries.reshape(batch * heads, time, head_dim) * head_dim**-0.5
-        k, v = (x.reshape(batch * heads, all_keys, head_dim) for x in (keys, values))
+        flat = [x.reshape(batch * heads, -1, head_dim) for x in (queries, keys, values)]
+        q, k, v = flat[0] * head_dim**-0.5, flat[1], flat[2]
         ctx.causal = causal
         ctx.threshold = byte_threshold(dropout)
         ctx.keep_scale = 256 / (256 - ctx.threshold)
@@ -79,7 +83,7 @@ class _StripAttention(torch.autograd.Function):
         saved: list[Tensor] = []
         for start in range(0, time, STRIP_LENGTH):
             end = min(start + STRIP_LENGTH, time)
-            seen = end if causal else all_keys
+            seen = end if causal else k.shape[1]
             scores = torch.bmm(q[:, start:end], k[:, :seen].transpose(1, 2))  # (rows, strip, seen)
             if causal:
                 scores[:, :, start:].add_(_future(end - start, scores))
@@ -103,7 +107,6 @@ class _StripAttention(torch.autograd.Function):
         q, k, v, *saved = ctx.saved_tensors
         shape = gradient.shape
         time, head_dim = shape[2], shape[3]
-        shape_of_keys = (*shape[:2], k.shape[1], head_dim)
         grad_output = gradient.reshape(q.shape) * ctx.keep_scale
         grad_q = torch.empty_like(q)
         grad_k, grad_v = torch.zeros_like(k), torch.zeros_like(v)
@@ -123,8 +126,8 @@ class _StripAttention(torch.autograd.Function):
             torch.bmm(grad_scores, k[:, :seen], out=grad_q[:, start:end])
             grad_k[:, :seen].baddbmm_(grad_scores.transpose(1, 2), q[:, start:end])
         grad_q.mul_(head_dim**-0.5)
-        grad_k, grad_v = grad_k.view(shape_of_keys), grad_v.view(shape_of_keys)
-        return grad_q.view(shape), grad_k, grad_v, None, None, None
+        of_keys = (*shape[:2], -1, head_dim)
+        return grad_q.view(shape), grad_k.view(of_keys), grad_v.view(of_keys), None, None, None
 
 
 def _future(length: int, like: Tensor) -> Tensor:

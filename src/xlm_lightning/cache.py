@@ -1,4 +1,4 @@
-"""Keys and values that a model has made, of its own positions and of a source, and attention."""
+"""Keys and values that a model in decoding reads again at each step, and attention to them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,41 @@ from torch import Tensor
 
 
 @dataclass
+class SourceCache:
+    """Keys and values of the sources, each read by as many rows, which stand side by side."""
+
+    keys_values: Tensor  # (keys and values, sources, heads, source_time, head_dim)
+    mask: Tensor  # (sources, 1, 1, source_time), added to scores: -inf hides a key
+
+    def attend(self, queries: Tensor) -> Tensor:
+        """Attend from (rows, heads, new_time, head_dim), and return the same shape.
+
+        The rows of one source are taken as queries of one row: nothing of it is copied for them.
+        """
+        _, heads, new, head_dim = queries.shape
+        sources = self.keys_values.shape[1]
+        together = queries.view(sources, -1, heads, new, head_dim).transpose(1, 2)
+        keys, values = self.keys_values.unbind(0)
+        context = F.scaled_dot_product_attention(
+            together.flatten(2, 3), keys, values, attn_mask=self.mask
+        )
+        return context.view(together.shape).transpose(1, 2).flatten(0, 1)
+
+    def select(self, sources: Tensor) -> None:
+        """Go on with these sources (int64) in this order; one may come several times."""
+        self.keys_values = self.keys_values.index_select(1, sources)
+        self.mask = self.mask[sources]
+
+
+@dataclass
 class LayerCache:
     """Keys and values of the positions seen so far, in a buffer of the final length."""
 
-    buffer: Tensor  # (keys and values, batch, heads, max_time, head_dim)
-    mask: Tensor | None = None  # (batch, 1, 1, max_time), added to scores: -inf hides a key
+    max_length: int  # positions
+    mask: Tensor | None = None  # (batch, 1, 1, max_length), added to scores: -inf hides a key
     length: int = 0
-    source: SourceCache | None = None  # of a decoder that reads one
+    buffer: Tensor | None = None  # (keys and values, batch, max_length, heads, head_dim)
+    source: SourceCache | None = None  # of a layer that reads a source, once it has
 
     def attend(self, qkv: Tensor) -> Tensor:
         """Store the newest keys and values, and attend from their positions to all so far.
@@ -25,24 +53,29 @@ class LayerCache:
         new_time, head_dim). Evaluation only: no dropout.
         """
         start, end = self.length, self.length + qkv.shape[3]
-        self.buffer[:, :, :, start:end] = qkv[1:]
+        if self.buffer is None:  # under autocast what is stored has another dtype than the weights
+            _, batch, heads, _, head_dim = qkv.shape
+            self.buffer = qkv.new_empty(2, batch, self.max_length, heads, head_dim)
+        self.buffer[:, :, start:end] = qkv[1:].transpose(2, 3)
         self.length = end
-        keys, values = self.buffer[:, :, :, :end].unbind(0)
+        keys, values = self.buffer[:, :, :end].transpose(2, 3).unbind(0)
         if start == 0 and self.mask is None:
             return F.scaled_dot_product_attention(qkv[0], keys, values, is_causal=True)
         mask = self._mask(qkv[0], start, end)
         return F.scaled_dot_product_attention(qkv[0], keys, values, attn_mask=mask)
 
     def select(self, rows: Tensor) -> None:
-        """Go on with these rows (int64) in this order; one may come several times."""
+        """Go on with these rows (int64) in this order; one may come several times.
+
+        The source stays as it is: what its rows are is for who knows which rows belong together.
+        """
         old = self.buffer
-        self.buffer = old.new_empty(old.shape[0], len(rows), *old.shape[2:])
-        used = old[:, :, :, : self.length]
-        self.buffer[:, :, :, : self.length] = used.index_select(1, rows)
+        assert old is not None, "nothing was read yet"
+        self.buffer = old.new_empty(2, len(rows), *old.shape[2:])
+        used = old[:, :, : self.length]
+        torch.index_select(used, 1, rows, out=self.buffer[:, :, : self.length])
         if self.mask is not None:
             self.mask = self.mask[rows]
-        if self.source is not None:
-            self.source.select(rows)
 
     def _mask(self, queries: Tensor, start: int, end: int) -> Tensor | None:
         """What is added to the scores (..., new_time, end); None where every key is seen.
@@ -60,39 +93,6 @@ class LayerCache:
             return future
         itself = torch.eye(new, dtype=torch.bool, device=queries.device)
         return (mask + future).masked_fill(F.pad(itself, (start, 0)), 0)
-
-
-@dataclass
-class SourceCache:
-    """Keys and values of the sources, made once; the rows that read one source stand together."""
-
-    keys_values: Tensor  # (keys and values, sources, heads, source_time, head_dim)
-    real: Tensor  # bool (sources, 1, 1, source_time), False where a key is padding
-    width: int = 1  # rows that read each source
-
-    def attend(self, queries: Tensor) -> Tensor:
-        """Attend from `queries` (rows, heads, new_time, head_dim) to all of their source."""
-        rows, heads, new, head_dim = queries.shape
-        keys, values = self.keys_values.unbind(0)
-        if self.width > 1:  # the beams of a search ask its source together
-            queries = queries.view(rows // self.width, self.width, heads, new, head_dim)
-            queries = queries.transpose(1, 2).reshape(-1, heads, self.width * new, head_dim)
-        context = F.scaled_dot_product_attention(queries, keys, values, attn_mask=self.real)
-        if self.width > 1:
-            context = context.view(-1, heads, self.width, new, head_dim).transpose(1, 2)
-        return context.reshape(rows, heads, new, head_dim)
-
-    def select(self, rows: Tensor) -> None:
-        """Go on with these rows; a source is copied only where others are gone.
-
-        `ValueError` where sources would have different numbers of rows.
-        """
-        sources, widths = torch.unique_consecutive(rows // self.width, return_counts=True)
-        self.width = len(rows) // len(sources)
-        if not bool((widths == self.width).all()):
-            raise ValueError("every source needs as many rows as the others")
-        if len(sources) < self.keys_values.shape[1]:
-            self.keys_values, self.real = self.keys_values[:, sources], self.real[sources]
 
 
 def padding_mask(padding: Tensor, length: int, dtype: torch.dtype) -> Tensor:

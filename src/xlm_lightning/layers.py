@@ -1,20 +1,18 @@
-"""A layer of the transformer: attention and feed-forward, each in a post-norm residual.
-
-A layer of a decoder attends to a source in between, as in the original.
-"""
+"""A layer of the transformer: attention, of a decoder also to its source, and feed-forward, each in
+a post-norm residual."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xlm_lightning.attention import AttentionMethod, attend
-from xlm_lightning.cache import LayerCache, SourceCache
+from xlm_lightning.cache import LayerCache
 from xlm_lightning.compilation import compiled
 from xlm_lightning.dropout import DropoutMethod, dropout
+from xlm_lightning.source import Source, SourceAttention
 
 Activation = Literal["gelu", "relu"]
 
@@ -65,63 +63,12 @@ class SelfAttention(nn.Module):
         return output
 
 
-@dataclass(frozen=True)
-class Source:
-    """What an encoder has made of the sentences that a decoder reads."""
-
-    hidden: Tensor  # (batch, source_time, dim)
-    real: Tensor  # bool (batch, 1, 1, source_time), False where there is padding
-
-
-class SourceAttention(nn.Module):
-    """Multi-head attention of a decoder to its source."""
-
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        dropout: float,
-        method: AttentionMethod,
-        dropout_method: DropoutMethod,
-    ) -> None:
-        super().__init__()
-        self.heads = heads
-        self.dropout = dropout
-        self.method: AttentionMethod = method
-        self.dropout_method: DropoutMethod = dropout_method
-        self.query = nn.Linear(dim, dim)
-        self.keys_values = nn.Linear(dim, 2 * dim)
-        self.out = nn.Linear(dim, dim)
-
-    def forward(self, hidden: Tensor, source: Source, cache: LayerCache | None = None) -> Tensor:
-        batch, time, dim = hidden.shape
-        queries = self.query(hidden).view(batch, time, self.heads, -1).transpose(1, 2)
-        if cache is None:
-            context = attend(
-                queries,
-                *self.project(source).unbind(0),
-                causal=False,
-                real=source.real,
-                dropout=self.dropout if self.training else 0.0,
-                method=self.method,
-                dropout_method=self.dropout_method,
-            )
-        else:
-            if cache.source is None:
-                cache.source = SourceCache(self.project(source), source.real)
-            context = cache.source.attend(queries)
-        output: Tensor = self.out(context.transpose(1, 2).reshape(batch, time, dim))
-        return output
-
-    def project(self, source: Source) -> Tensor:
-        """Keys and values, (2, batch, heads, source_time, head_dim)."""
-        batch, time, _ = source.hidden.shape
-        projected: Tensor = self.keys_values(source.hidden).view(batch, time, 2, self.heads, -1)
-        return projected.permute(2, 0, 3, 1, 4)
-
-
 class Layer(nn.Module):
-    """Attention and feed-forward, each added to its input and normalised after (post-norm)."""
+    """Attention and feed-forward, each added to its input and normalised after (post-norm).
+
+    `reads_source`: between them attention to a source, as in the original's decoder, which without
+    a source is a language model.
+    """
 
     def __init__(
         self,
@@ -142,11 +89,12 @@ class Layer(nn.Module):
         self.activate = F.gelu if activation == "gelu" else F.relu  # gelu: the exact erf form
         self.attention = SelfAttention(dim, heads, attention_dropout, attention, dropout_method)
         self.attention_norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.source_attention: SourceAttention | None = None
         if reads_source:
             self.source_attention = SourceAttention(
                 dim, heads, attention_dropout, attention, dropout_method
             )
-            self.source_attention_norm = nn.LayerNorm(dim, eps=NORM_EPS)
+            self.source_norm = nn.LayerNorm(dim, eps=NORM_EPS)
         self.expand = nn.Linear(dim, 4 * dim)
         self.contract = nn.Linear(4 * dim, dim)
         self.feed_forward_norm = nn.LayerNorm(dim, eps=NORM_EPS)
@@ -159,8 +107,8 @@ class Layer(nn.Module):
         cache: LayerCache | None = None,
         source: Source | None = None,
     ) -> Tensor:
-        plain = real is None and source is None
-        if self.compile_on_gpu and self.training and hidden.is_cuda and plain:
+        compiles = self.compile_on_gpu and self.training and hidden.is_cuda
+        if compiles and real is None and source is None:
             trained: Tensor = compiled(Layer.compute)(self, hidden, causal)
             return trained
         return self.compute(hidden, causal, real, cache, source)
@@ -175,9 +123,10 @@ class Layer(nn.Module):
     ) -> Tensor:
         attended = self.attention(hidden, causal, real, cache)
         hidden = self.attention_norm(hidden + self._drop(attended))
-        if source is not None:
-            attended = self.source_attention(hidden, source, cache)
-            hidden = self.source_attention_norm(hidden + self._drop(attended))
+        told = source is not None or (cache is not None and cache.source is not None)
+        if self.source_attention is not None and told:
+            read = self.source_attention(hidden, source, cache)
+            hidden = self.source_norm(hidden + self._drop(read))
         expanded = self.activate(self.expand(hidden))
         normed: Tensor = self.feed_forward_norm(hidden + self._drop(self.contract(expanded)))
         return normed

@@ -2,12 +2,12 @@
 
 Layer order, epsilons and initialisation follow the original program (Lample & Conneau 2019, section
 5.1, and its released code): x = tokens + positions + language -> norm -> dropout, then per layer
-h = norm(h + drop(attention(h))), h = norm(h + drop(feed_forward(h))); no final norm.
+h = norm(h + drop(attention(h))), h = norm(h + drop(feed_forward(h))); no final norm. A decoder has
+h = norm(h + drop(source_attention(h, source))) between the two.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -15,12 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from xlm_lightning.attention import AttentionMethod
+from xlm_lightning.attention import AttentionMethod, real_keys
 from xlm_lightning.cache import LayerCache, padding_mask
 from xlm_lightning.compilation import compiled
 from xlm_lightning.cross_entropy import linear_cross_entropy
 from xlm_lightning.dropout import DropoutMethod, dropout
-from xlm_lightning.layers import NORM_EPS, Activation, Layer, Source
+from xlm_lightning.layers import NORM_EPS, Activation, Layer
+from xlm_lightning.source import Source
 
 Initialisation = Literal["original", "balanced"]
 PositionInitialisation = Literal["random", "sinusoidal", "fixed_sinusoidal"]
@@ -53,7 +54,6 @@ class XLM(nn.Module):
         tied_output: bool = True,
         reads_source: bool = False,
     ) -> None:
-        """`reads_source`: a decoder, whose layers can attend to what an encoder has made."""
         super().__init__()
         self.arguments: dict[str, Any] = {  # what a checkpoint needs to build the same model again
             "vocab_size": vocab_size,
@@ -69,6 +69,8 @@ class XLM(nn.Module):
             "language_embeddings": language_embeddings,
             "tied_output": tied_output,
         }
+        if reads_source:
+            self.arguments["reads_source"] = True  # said where it is so: older ones do not know it
         self.max_positions = max_positions
         self.dropout = dropout
         self.dropout_method: DropoutMethod = dropout_method
@@ -94,10 +96,9 @@ class XLM(nn.Module):
             )
             for _ in range(layers)
         )
-        self.head_shape = (heads, dim // heads)
-        self.predicts = True  # its output layer is used in every step
         self.output_weight = None if tied_output else nn.Parameter(torch.empty(vocab_size, dim))
         self.output_bias = nn.Parameter(torch.empty(vocab_size))
+        self.sparse_lookup = tied_output  # whether a dense gradient always comes with it
         self._initialise(init, position_init)
 
     @torch.no_grad()
@@ -155,7 +156,8 @@ class XLM(nn.Module):
         sees itself and those before it; otherwise all. With `caches` (causal only) the tokens
         continue what the caches hold. Padding, if any, comes last: a causal model never looks at
         it, another is told the real `lengths` int64 (batch,); in caches it may come first, hidden
-        by their mask. `source`: what a decoder reads; with caches, at their first use.
+        by their mask. `source`: what a model that reads one is given; caches keep what they need of
+        it, and are told it with the first tokens only.
         """
         if positions is None:
             start = caches[0].length if caches else 0
@@ -184,7 +186,7 @@ class XLM(nn.Module):
         dense, so nobody sees it; but no second gradient of the matrix's size (265 MB in the
         published shape) has to be filled and added.
         """
-        sparse = tokens.device.type == "cpu" and self.output_weight is None and self.predicts
+        sparse = tokens.device.type == "cpu" and self.sparse_lookup
         return F.embedding(tokens, self.tokens.weight, PAD_ID, sparse=sparse)
 
     def _output_matrix(self) -> Tensor:
@@ -201,26 +203,15 @@ class XLM(nn.Module):
         function = compiled(linear_cross_entropy, dynamic=True) if faster else linear_cross_entropy
         return function(hidden.flatten(0, -2), matrix, bias, targets.flatten())
 
-    def new_caches(
-        self, batch: int, length: int, padding: Tensor | None = None
-    ) -> list[LayerCache]:
-        """Empty caches for `length` positions, in the dtype of the computation.
+    def new_caches(self, length: int, padding: Tensor | None = None) -> list[LayerCache]:
+        """Empty caches for `length` positions.
 
         `padding` int64 (batch,): how many places at the beginning of each row hold nothing, so that
         prompts of unequal length end at the same place.
         """
-        device, dtype = self.tokens.weight.device, self.tokens.weight.dtype
-        if torch.is_autocast_enabled(device.type):
-            dtype = torch.get_autocast_dtype(device.type)
-        shape = (2, batch, self.head_shape[0], length, self.head_shape[1])
+        dtype = self.tokens.weight.dtype
         mask = None if padding is None else padding_mask(padding, length, dtype)
-        empty = partial(torch.empty, shape, dtype=dtype, device=device)
-        return [LayerCache(empty(), mask) for _ in self.layers]
-
-
-def real_keys(lengths: Tensor, time: int) -> Tensor:
-    """Bool (batch, 1, 1, time): False behind the `lengths` (batch,) real tokens of each row."""
-    return (torch.arange(time, device=lengths.device) < lengths[:, None])[:, None, None]
+        return [LayerCache(length, mask) for _ in self.layers]
 
 
 def sinusoids(max_positions: int, dim: int) -> Tensor:

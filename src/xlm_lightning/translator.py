@@ -1,9 +1,4 @@
-"""A translator: an encoder reads a sentence, a decoder writes it in another language.
-
-Both are XLM transformers of one shape, each with its embeddings and its tied output layer, so that
-either can start from a language model (Conneau & Lample 2019, section 4.3). New in the decoder are,
-in each layer, attention to the source and its norm.
-"""
+"""Two XLM networks that translate: one reads a sentence, one writes it in another language."""
 
 from __future__ import annotations
 
@@ -11,47 +6,59 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from xlm_lightning.layers import Source
-from xlm_lightning.model import XLM, real_keys
+from xlm_lightning.attention import real_keys
+from xlm_lightning.model import XLM
+from xlm_lightning.source import Source
 
 
 class Translator(nn.Module):
-    """Sentences are `</s> x </s>`; the decoder reads `</s> y` and predicts `y </s>`."""
+    """An encoder that sees all of a sentence, and a causal decoder that reads it.
+
+    Both are of the same shape, as in the original, so that one pretrained model can begin either.
+    The encoder reads `</s> x </s>`; the decoder reads `</s> y` and predicts `y </s>`.
+    """
 
     def __init__(self, *, shared_embeddings: bool = False, **arguments: Any) -> None:
-        """`arguments`: those of `XLM`, for both networks.
+        """Take the `arguments` of XLM, for both.
 
-        `shared_embeddings`: tokens, positions and languages have one embedding in both.
+        `shared_embeddings`: the decoder has the encoder's embeddings of tokens, positions and
+        languages, and so its output layer, unless untied.
         """
         super().__init__()
         self.encoder = XLM(**arguments)
         self.decoder = XLM(**arguments, reads_source=True)
-        # A lookup without an output layer has a gradient of its own, which cannot be sparse.
-        self.encoder.predicts = False
+        self.arguments: dict[str, Any] = {  # what a checkpoint needs to build the same model again
+            **self.encoder.arguments,
+            "shared_embeddings": shared_embeddings,
+        }
+        self.max_positions = self.encoder.max_positions
         if shared_embeddings:
             self.decoder.tokens = self.encoder.tokens
             self.decoder.positions = self.encoder.positions
             self.decoder.languages = self.encoder.languages
-        self.arguments = {**self.encoder.arguments, "shared_embeddings": shared_embeddings}
-        self.max_positions = self.encoder.max_positions
+        else:
+            self.encoder.sparse_lookup = False  # its output layer takes no part in a translation
 
     def encode(self, tokens: Tensor, lengths: Tensor, languages: Tensor) -> Source:
-        """Read `tokens` int64 (batch, time), padded behind their `lengths` (batch,).
+        """Read `tokens` int64 (batch, time), of which the first `lengths` (batch,) are real.
 
-        `languages`: int64, broadcastable to the tokens.
+        `languages` is int64 (batch, time), or anything that broadcasts to it.
         """
         hidden = self.encoder(tokens, languages, causal=False, lengths=lengths)
         return Source(hidden, real_keys(lengths, tokens.shape[1]))
 
     def forward(self, tokens: Tensor, languages: Tensor, source: Source) -> Tensor:
-        """Hidden states (batch, time, dim) of the decoder, each token told of those before it."""
+        """Hidden states (batch, time, dim) of the decoder at each of `tokens` (batch, time).
+
+        Padding comes last, where no position that counts looks.
+        """
         hidden: Tensor = self.decoder(tokens, languages, source=source)
         return hidden
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Scores (..., vocabulary) of the decoder's output layer."""
+        """Scores (..., vocabulary) of the next token."""
         return self.decoder.logits(hidden)
 
     def loss(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        """Mean -ln p in nats of `targets` (...), given `hidden` (..., dim)."""
+        """Mean -ln p in nats of `targets` (...), given `hidden` (..., dim) of the decoder."""
         return self.decoder.loss(hidden, targets)

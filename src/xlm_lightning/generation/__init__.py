@@ -1,4 +1,4 @@
-"""Text from a model: greedy, sampled, or the best that a beam search finds."""
+"""Texts and translations: greedy, sampled, or the best that a beam search finds."""
 
 from __future__ import annotations
 

@@ -1,16 +1,17 @@
-"""Beam search over continuations, of a prompt or of a source, with the original's rules."""
+"""Beam search over continuations, with the rules of the original program."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from xlm_lightning.generation.decoder import EOS_ID, Decoder, Rows, forbid
+from xlm_lightning.generation.decoder import EOS_ID, Decoder, forbid
 from xlm_lightning.model import XLM
 
 
@@ -30,7 +31,14 @@ class _Beam(NamedTuple):
     parent: int  # which of its search's beams it continues
     ids: list[int]
     logp: float
-    greedy: bool = False  # always the most probable token
+
+
+class _Candidate(NamedTuple):
+    """A beam and one more id."""
+
+    logp: float
+    parent: int  # the beam
+    token: int
 
 
 @dataclass
@@ -41,31 +49,34 @@ class _Search:
     limit: int  # tokens at most
     length_penalty: float
     early_stopping: bool
-    keep_greedy: bool  # in a place of its own beside the others
-    beams: list[_Beam] = field(default_factory=lambda: [_Beam(0, [], 0.0, True)])  # empty: over
+    greedy: bool  # whether its first beam is the greedy text, which goes on whatever its score
+    beams: list[_Beam] = field(default_factory=lambda: [_Beam(0, [], 0.0)])  # empty: it is over
     finished: list[Hypothesis] = field(default_factory=list)  # best first
 
-    def step(self, candidates: Sequence[_Beam]) -> None:
-        """Take candidates, best first: ends are kept, the best others go on."""
+    def step(self, candidates: list[_Candidate], greedy: _Candidate) -> None:
+        """Take candidates, best first: ends are kept, the best others go on.
+
+        `greedy` is the best one of the first beam.
+        """
+        if self.greedy:
+            candidates = [greedy, *(one for one in candidates if one[1:] != greedy[1:])]
+            self.greedy = not self._ends(*greedy[1:])
         beams: list[_Beam] = []
-        for one in candidates:
-            if one.logp == -math.inf:
+        for logp, parent, token in candidates:
+            if logp == -math.inf or len(beams) == self.size:
                 break
-            if len(beams) >= self.size and not one.greedy:
-                continue
-            if one.ids[-1] == EOS_ID or len(one.ids) == self.limit:
-                words = one.ids[:-1] if one.ids[-1] == EOS_ID else one.ids
-                self._keep(Hypothesis(words, one.logp / len(one.ids) ** self.length_penalty))
+            ids = self.beams[parent].ids
+            if self._ends(parent, token):
+                words = ids if token == EOS_ID else [*ids, token]
+                self._keep(Hypothesis(words, logp / (len(ids) + 1) ** self.length_penalty))
             else:
-                beams.append(one)
+                beams.append(_Beam(parent, [*ids, token], logp))
         if beams:
-            width = self.size + self.keep_greedy
-            beams += [beams[-1]._replace(logp=-math.inf)] * (width - len(beams))
+            beams += [beams[-1]._replace(logp=-math.inf)] * (self.size - len(beams))
         self.beams = [] if self._is_over(beams) else beams
 
-    def continued(self, logp: float, parent: int, token: int) -> _Beam:
-        """A candidate."""
-        return _Beam(parent, [*self.beams[parent].ids, token], logp)
+    def _ends(self, parent: int, token: int) -> bool:
+        return token == EOS_ID or len(self.beams[parent].ids) + 1 == self.limit
 
     def _keep(self, hypothesis: Hypothesis) -> None:
         self.finished.append(hypothesis)
@@ -76,8 +87,9 @@ class _Search:
         """Whether nothing that goes on can still be kept (`early_stopping`: enough are kept)."""
         if len(self.finished) < self.size or not beams:
             return not beams
-        best_to_come = beams[0].logp / self.limit**self.length_penalty
-        return self.early_stopping or self.finished[-1].score >= best_to_come
+        best_to_come = max(beam.logp for beam in beams) / self.limit**self.length_penalty
+        stops_early = self.early_stopping and not self.greedy
+        return stops_early or self.finished[-1].score >= best_to_come
 
 
 @torch.inference_mode()
@@ -101,76 +113,57 @@ def beam_search(
     was_training = model.training
     model.eval()
     decoder = Decoder(model, prompts, language=language, max_new_tokens=max_new_tokens)
-    empty = torch.tensor([not prompt for prompt in prompts], device=decoder.device)
-    searches = [_Search(beam, n, length_penalty, early_stopping, False) for n in decoder.limits]
-    _search(decoder, searches, empty)
+    found = search(decoder, beam, length_penalty, early_stopping)
     model.train(was_training)
-    return [search.finished for search in searches]
+    return found
 
 
-def beam_search_from(
-    decoder: Rows, *, beam: int, length_penalty: float, early_stopping: bool
+def search(
+    decoder: Decoder,
+    beam: int,
+    length_penalty: float,
+    early_stopping: bool,
+    *,
+    keep_greedy: bool = False,
 ) -> list[list[Hypothesis]]:
-    """The same for rows of any kind, all of them without a word yet.
+    """The `beam` best hypotheses found of each row, best first: see `beam_search`.
 
-    The greedy continuation has a place of its own beside the beam: without it a search can end
-    below greedy on its own score (2 of 400 with a beam of 5). Only with
-    `early_stopping` it still can, if others end first.
+    `keep_greedy`: the greedy text is one of the beams as long as it goes on, whatever its score.
+    So the best hypothesis never scores below it, which a beam alone does not promise: a text that
+    is best at last may fall out of the beam on its way.
     """
-    searches = [_Search(beam, n, length_penalty, early_stopping, True) for n in decoder.limits]
-    _search(decoder, searches, torch.ones(len(searches), dtype=torch.bool, device=decoder.device))
-    return [search.finished for search in searches]
-
-
-def _search(decoder: Rows, searches: Sequence[_Search], empty: Tensor) -> None:
+    searches = [
+        _Search(beam, limit, length_penalty, early_stopping, keep_greedy)
+        for limit in decoder.limits
+    ]
     for step in range(decoder.steps):
         # (rows, vocabulary); the rows of a search that goes on are its beams, one at first
-        logp = forbid(decoder.scores.log_softmax(dim=1), empty if step == 0 else None)
-        rows = _advance(searches, logp)
+        logp = forbid(decoder.scores.log_softmax(dim=1), decoder.empty if step == 0 else None)
+        rows = _advance(searches, logp, 2 * beam)
         if not rows:
             break
         decoder.select(torch.tensor(rows, device=decoder.device))
         ids = [beam.ids[-1] for search in searches for beam in search.beams]
         decoder.advance(torch.tensor(ids, device=decoder.device))
+    return [search.finished for search in searches]
 
 
-def _advance(searches: Sequence[_Search], logp: Tensor) -> list[int]:
+def _advance(searches: Sequence[_Search], logp: Tensor, candidates: int) -> list[int]:
     """Let every search take a step; return the row of `logp` that each beam continues."""
     going = [search for search in searches if search.beams]
     sums = torch.tensor([[beam.logp for beam in search.beams] for search in going])
     vocabulary = logp.shape[1]
-    totals = logp.view(*sums.shape, vocabulary) + sums[..., None].to(logp.device)
-    total = totals.flatten(1)
-    best = total.topk(min(2 * going[0].size, total.shape[1]), dim=1)
-    likeliest = totals.max(dim=2) if going[0].keep_greedy else None
+    total = (logp.view(*sums.shape, vocabulary) + sums[..., None].to(logp.device)).flatten(1)
+    best = total.topk(min(candidates, total.shape[1]), dim=1)
+    greedy = total[:, :vocabulary].max(dim=1)  # of the first beam
     rows: list[int] = []
     first = 0
     found = zip(best.values.tolist(), best.indices.tolist(), strict=True)
-    for number, (search, (values, places)) in enumerate(zip(going, found, strict=True)):
-        candidates = [
-            search.continued(value, *divmod(place, vocabulary))
-            for value, place in zip(values, places, strict=True)
-        ]
-        if likeliest is not None:
-            row = likeliest.values[number].tolist(), likeliest.indices[number].tolist()
-            candidates = _with_greedy(search, candidates, *row)
-        search.step(candidates)
+    of_first = map(_Candidate, greedy.values.tolist(), repeat(0), greedy.indices.tolist())
+    for search, (values, places), first_best in zip(going, found, of_first, strict=True):
+        pairs = zip(values, places, strict=True)
+        some = [_Candidate(value, *divmod(place, vocabulary)) for value, place in pairs]
+        search.step(some, first_best)
         rows += [first + beam.parent for beam in search.beams]
         first += sums.shape[1]
     return rows
-
-
-def _with_greedy(
-    search: _Search, candidates: list[_Beam], logps: Sequence[float], tokens: Sequence[int]
-) -> list[_Beam]:
-    """The candidates, the greedy one among them, while it goes on: best first.
-
-    `logps` and `tokens`: of each beam's most probable continuation.
-    """
-    for parent, before in enumerate(search.beams):
-        if before.greedy and before.logp > -math.inf:
-            greedy = search.continued(logps[parent], parent, tokens[parent])
-            others = [one for one in candidates if (one.parent, one.ids) != (parent, greedy.ids)]
-            kept = [*others, greedy._replace(greedy=True)]
-            return sorted(kept, key=lambda one: -one.logp)
-    return candidates

@@ -1,41 +1,26 @@
-"""Rows of ids that a model continues together, one token a step: of a prompt, or of a source."""
+"""Rows of ids that a causal model continues together, one token a step; of a source or of none."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from xlm_lightning.layers import Source
 from xlm_lightning.model import PAD_ID, XLM
-from xlm_lightning.translator import Translator
+from xlm_lightning.source import Source
 
 EOS_ID = 1
 FIRST_WORD_ID = 14  # ids below are special; of these only </s> ever occurs in a stream
-
-
-class Rows(Protocol):
-    """The scores of every row's next token, and the way to give it one."""
-
-    device: torch.device
-    limits: list[int]  # how many tokens each row may get; the last one is drawn, never read
-    steps: int  # the largest of them
-    scores: Tensor  # (rows, vocabulary)
-
-    def advance(self, ids: Tensor) -> None:
-        """Give each row its next token, `ids` (rows,)."""
-
-    def select(self, rows: Tensor) -> None:
-        """Go on with these rows (int64) in this order; one may come several times."""
 
 
 class Decoder:
     """The scores of every row's next token, and the way to give it one.
 
     A text begins after `</s>`, as in training. Prompts end at the same place of the cache: shorter
-    ones stand behind padding that no key shows, and count their positions from 0 as if alone.
+    ones stand behind padding that no key shows, and count their positions from 0 as if alone. A
+    translation is a text that begins with nothing and reads a source.
     """
 
     def __init__(
@@ -44,13 +29,15 @@ class Decoder:
         prompts: Sequence[Sequence[int]],
         *,
         language: int,
-        max_new_tokens: int,
+        max_new_tokens: int | Sequence[int],
+        source: Source | None = None,
     ) -> None:
         """Read the prompts (ids without `</s>`, one row each); equal ones are read once.
 
-        `limits` (rows): how many tokens each row may get, `max_new_tokens` or what the model's
-        positions leave; the last one is drawn, never read. `steps` is the largest of them. Raises
-        `ValueError` for a prompt that leaves no position to draw from.
+        `source` has a row for each prompt. `limits` (rows): how many tokens each row may get,
+        `max_new_tokens` (of all, or of each) or what the model's positions leave; the last one is
+        drawn, never read. `steps` is the largest of them. `empty`: bool (rows,), where there is no
+        word yet. Raises `ValueError` for a prompt that leaves no position to draw from.
         """
         self.model = model
         self.device = model.tokens.weight.device
@@ -60,29 +47,39 @@ class Decoder:
                 f"a prompt has {model.max_positions - room} tokens and </s> before them, but the "
                 f"model has {model.max_positions} positions"
             )
-        self.limits = [min(max_new_tokens, model.max_positions - len(p)) for p in prompts]
+        wished = max_new_tokens
+        if isinstance(wished, int):
+            wished = [wished] * len(prompts)
+        rooms = [model.max_positions - len(prompt) for prompt in prompts]
+        self.limits = [min(pair) for pair in zip(wished, rooms, strict=True)]
         self.steps = max(self.limits)
+        self.empty = torch.tensor([not prompt for prompt in prompts], device=self.device)
         self._language = torch.tensor([[language]], device=self.device)
-        self._read(prompts)
+        if source is None:
+            places: dict[tuple[int, ...], int] = {}
+            rows = [places.setdefault(tuple(prompt), len(places)) for prompt in prompts]
+            self._read(list(places), None)
+            if len(places) < len(rows):
+                self.select(torch.tensor(rows, device=self.device))
+        else:
+            self._read(prompts, source)
 
-    def _read(self, prompts: Sequence[Sequence[int]]) -> None:
-        places: dict[tuple[int, ...], int] = {}
-        rows = [places.setdefault(tuple(prompt), len(places)) for prompt in prompts]
-        longest = 1 + max(map(len, places))
-        padded = [[PAD_ID] * (longest - 1 - len(ids)) + [EOS_ID, *ids] for ids in places]
+    def _read(self, prompts: Sequence[Sequence[int]], source: Source | None) -> None:
+        longest = 1 + max(map(len, prompts))
+        padded = [[PAD_ID] * (longest - 1 - len(ids)) + [EOS_ID, *ids] for ids in prompts]
         ids = torch.tensor(padded, device=self.device)
-        padding = torch.tensor([longest - 1 - len(ids) for ids in places], device=self.device)
-        unequal = len(set(map(len, places))) > 1
+        padding = torch.tensor([longest - 1 - len(ids) for ids in prompts], device=self.device)
+        unequal = len(set(map(len, prompts))) > 1
         length = longest + self.steps - 1
-        self._caches = self.model.new_caches(len(places), length, padding if unequal else None)
+        self._caches = self.model.new_caches(length, padding if unequal else None)
+        rows = torch.arange(len(prompts), device=self.device)
+        self._source_of = None if source is None else rows  # which of the sources a row reads
         # Without padding the model counts by itself, and needs no mask.
         self._position = longest - padding[:, None] if unequal else None
         positions = None
         if unequal:
             positions = (torch.arange(longest, device=self.device) - padding[:, None]).clamp_(0)
-        self._feed(ids, positions)
-        if len(places) < len(rows):
-            self.select(torch.tensor(rows, device=self.device))
+        self._feed(ids, positions, source)
 
     def advance(self, ids: Tensor) -> None:
         """Give each row its next token, `ids` (rows,)."""
@@ -93,8 +90,8 @@ class Decoder:
             self._position = positions + 1
         self._feed(ids[:, None], positions)
 
-    def _feed(self, ids: Tensor, positions: Tensor | None) -> None:
-        hidden = self.model(ids, self._language, self._caches, positions=positions)
+    def _feed(self, ids: Tensor, positions: Tensor | None, source: Source | None = None) -> None:
+        hidden = self.model(ids, self._language, self._caches, positions=positions, source=source)
         self.scores = self.model.logits(hidden[:, -1]).float()  # (rows, vocabulary)
 
     def select(self, rows: Tensor) -> None:
@@ -104,35 +101,24 @@ class Decoder:
         self.scores = self.scores[rows]
         if self._position is not None:
             self._position = self._position[rows]
+        if self._source_of is not None:
+            self._select_sources(self._source_of[rows])
 
+    def _select_sources(self, wanted: Tensor) -> None:
+        """Go on with the sources that the rows want, `wanted` (rows,).
 
-class SourceDecoder:
-    """The translations of sources, each from its `</s>`; rows of one source stand together."""
-
-    def __init__(
-        self, model: Translator, source: Source, *, language: int, limits: Sequence[int]
-    ) -> None:
-        """`limits`: tokens of each row at most, `</s>` included; cut to the model's positions."""
-        self.device = source.hidden.device
-        self.limits = [min(limit, model.max_positions) for limit in limits]
-        self.steps = max(self.limits)
-        self._model = model
-        self._source = source
-        self._language = torch.tensor([[language]], device=self.device)
-        self._caches = model.decoder.new_caches(len(limits), self.steps)
-        self.advance(torch.full((len(limits),), EOS_ID, device=self.device))
-
-    def advance(self, ids: Tensor) -> None:
-        """Give each row its next token, `ids` (rows,)."""
-        decoder = self._model.decoder
-        hidden = decoder(ids[:, None], self._language, self._caches, source=self._source)
-        self.scores = decoder.logits(hidden[:, -1]).float()  # (rows, vocabulary)
-
-    def select(self, rows: Tensor) -> None:
-        """Go on with these rows (int64) in this order; one may come several times."""
+        The beams of a search stand side by side and share theirs; as long as no search ends, a
+        step of them copies none.
+        """
+        kept = wanted[F.pad(wanted.diff() != 0, (1, 0), value=True)]
+        if not torch.equal(kept.repeat_interleave(len(wanted) // len(kept)), wanted):
+            kept = wanted  # not as many rows for each: a copy for each row
+        places = torch.arange(len(kept), device=self.device)
         for cache in self._caches:
-            cache.select(rows)
-        self.scores = self.scores[rows]
+            assert cache.source is not None
+            if len(cache.source.mask) != len(kept) or not torch.equal(kept, places):
+                cache.source.select(kept)
+        self._source_of = places.repeat_interleave(len(wanted) // len(kept))
 
 
 def forbid(scores: Tensor, empty: Tensor | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Continue rows token by token: the most probable one each time, or one drawn."""
+"""Continue texts token by token: the most probable one each time, or one drawn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xlm_lightning.generation.decoder import EOS_ID, Decoder, Rows, forbid
+from xlm_lightning.generation.decoder import EOS_ID, Decoder, forbid
 from xlm_lightning.model import XLM
 
 Choice = Callable[..., Tensor]  # (scores, noise=...) -> ids, both with a row each
@@ -67,15 +67,14 @@ def generate_batch(
     model.eval()
     decoder = Decoder(model, prompts, language=language, max_new_tokens=max_new_tokens)
     choose = partial(draw, temperature=temperature, top_k=top_k, top_p=top_p)
-    empty = torch.tensor([not prompt and stop_at_eos for prompt in prompts], device=decoder.device)
-    drawn = draw_all(decoder, choose, noise, empty, stop_at_eos).tolist()
+    drawn = draw_all(decoder, choose, noise, stop_at_eos).tolist()
     model.train(was_training)
     texts = [row[:limit] for row, limit in zip(drawn, decoder.limits, strict=True)]
     return [until_eos(row) for row in texts] if stop_at_eos else texts
 
 
 def draw_all(
-    decoder: Rows, choose: Choice, noise: Tensor | None, empty: Tensor, stop_at_eos: bool
+    decoder: Decoder, choose: Choice, noise: Tensor | None = None, stop_at_eos: bool = True
 ) -> Tensor:
     """Draw until every row has ended; ids (rows, steps), meaningless behind the end of a row."""
     device = decoder.device
@@ -85,7 +84,7 @@ def draw_all(
     rows = torch.arange(len(limits), device=device)  # of `drawn`, those of the decoder
     going = torch.ones_like(rows, dtype=torch.bool)
     for step in range(decoder.steps):
-        scores = forbid(decoder.scores, empty if step == 0 else None)
+        scores = forbid(decoder.scores, decoder.empty if step == 0 and stop_at_eos else None)
         ids = choose(scores, noise=None if noise is None else noise[rows, step])
         drawn[rows, step] = ids
         going &= limits[rows] > step + 1

@@ -1,4 +1,4 @@
-"""Sentences from a translator: greedy, drawn, or the best that a beam search finds."""
+"""Translations: greedy, drawn or by beam search, as lists of ids or as tensors to train on."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from xlm_lightning.generation.beam_search import beam_search_from
-from xlm_lightning.generation.decoder import EOS_ID, SourceDecoder
+from xlm_lightning.generation.beam_search import search
+from xlm_lightning.generation.decoder import EOS_ID, Decoder
 from xlm_lightning.generation.sampling import draw, draw_all, until_eos
-from xlm_lightning.layers import Source
 from xlm_lightning.model import PAD_ID
 from xlm_lightning.translator import Translator
-
-RATIO, EXTRA = 1.5, 10  # tokens of a translation at most, by those of its source: the original's
 
 
 @torch.inference_mode()
@@ -32,38 +29,28 @@ def translate_batch(
     top_k: int | None = None,
     top_p: float | None = None,
     noise: Tensor | None = None,
-    limits: Sequence[int] | None = None,
-    stop_at_eos: bool = True,
+    max_new_tokens: Sequence[int] | None = None,
 ) -> list[list[int]]:
-    """Translate each of `sources` (ids without the `</s>` around them); ids without `</s>`.
+    """The translation of each of `sources`, all ids without `</s>`.
 
-    `beam` above 1: the best hypothesis of `beam_search_from`. Otherwise as `generate_batch`:
-    greedy, or what `noise` (rows, steps) draws. `limits`: tokens of each translation at most, by
-    default 1.5 times those of its source and 10, cut to the model's positions.
+    With a `beam` above 1 the best one of `beam_search`, which never scores below the greedy one;
+    otherwise drawn as in `generate_batch`. `max_new_tokens` (rows) is 1.5 * source + 10 by default,
+    and one that is cut off there keeps its last word. None is empty.
     """
     was_training = model.training
     model.eval()
-    rows = [[EOS_ID, *ids, EOS_ID] for ids in sources]
-    lengths = [len(row) for row in rows]
-    padded = [row + [PAD_ID] * (max(lengths) - len(row)) for row in rows]
-    device = model.encoder.tokens.weight.device
-    read = (torch.tensor(padded, device=device), torch.tensor(lengths, device=device))
-    source = _encoded(model, *read, source_language)
+    limits = max_new_tokens
     if limits is None:
-        limits = [int(RATIO * len(ids) + EXTRA) for ids in sources]
-    decoder = SourceDecoder(model, source, language=language, limits=limits)
+        limits = [min(int(1.5 * len(x) + 10), model.max_positions - 1) for x in sources]
+    tokens, lengths = _framed(sources, model.decoder.tokens.weight.device)
+    decoder = _decoder(model, tokens, lengths, source_language, language, limits)
     if beam > 1:
-        found = beam_search_from(
-            decoder, beam=beam, length_penalty=length_penalty, early_stopping=early_stopping
-        )
+        found = search(decoder, beam, length_penalty, early_stopping, keep_greedy=True)
         translations = [hypotheses[0].ids for hypotheses in found]
     else:
         choose = partial(draw, temperature=temperature, top_k=top_k, top_p=top_p)
-        empty = torch.full((len(rows),), stop_at_eos, device=device)
-        drawn = draw_all(decoder, choose, noise, empty, stop_at_eos).tolist()
-        translations = [row[:limit] for row, limit in zip(drawn, decoder.limits, strict=True)]
-        if stop_at_eos:
-            translations = [until_eos(row) for row in translations]
+        rows = draw_all(decoder, choose, noise).tolist()
+        translations = [until_eos(row[:n]) for row, n in zip(rows, decoder.limits, strict=True)]
     model.train(was_training)
     return translations
 
@@ -71,7 +58,7 @@ def translate_batch(
 @torch.no_grad()
 def translate_tensors(
     model: Translator,
-    tokens: Tensor,
+    source: Tensor,
     lengths: Tensor,
     *,
     source_language: int,
@@ -79,31 +66,51 @@ def translate_tensors(
     ratio: float = 1.3,
     extra: int = 5,
 ) -> tuple[Tensor, Tensor]:
-    """Translate greedily what is on the device already: a batch as it is trained on.
+    """Greedy translations `</s> y </s>` of `source` int64 (batch, time), padded, and their lengths.
 
-    `tokens` int64 (batch, time) are `</s> x </s>`, padded behind their `lengths` (batch,); so are
-    the translations that are returned, and their lengths. `ratio` and `extra`: tokens of a
-    translation at most, by default those of the original's back-translation.
+    `source` holds `</s> x </s>` in the first `lengths` (batch,) places of each row. y has at most
+    `ratio` * x + `extra` tokens, and fits into the model as a source. For back-translation within
+    a training step, also under autocast.
     """
     was_training = model.training
     model.eval()
-    source = _encoded(model, tokens, lengths, source_language)
-    limits = ((lengths - 2) * ratio + extra).long().clamp(max=model.max_positions - 1)
-    decoder = SourceDecoder(model, source, language=language, limits=limits.tolist())
-    empty = torch.ones_like(lengths, dtype=torch.bool)
-    drawn = draw_all(decoder, partial(draw, temperature=0), None, empty, stop_at_eos=True)
+    words = [length - 2 for length in lengths.tolist()]
+    limits = [min(int(ratio * n + extra), model.max_positions - 2) for n in words]
+    decoder = _decoder(model, source, lengths, source_language, language, limits)
+    drawn = draw_all(decoder, partial(draw, temperature=0))
     model.train(was_training)
-    place = torch.arange(drawn.shape[1], device=drawn.device)
-    ended = (drawn == EOS_ID) | (place >= limits[:, None])
-    ended = torch.nn.functional.pad(ended, (0, 1), value=True)
-    words = ended.int().argmax(dim=1)  # of each row, before its end
-    width = int(words.max()) + 2
-    found = torch.full((len(drawn), width), PAD_ID, device=drawn.device)
-    found[:, 0] = EOS_ID
-    found[:, 1:-1] = drawn[:, : width - 2].masked_fill(place[: width - 2] >= words[:, None], PAD_ID)
-    found.scatter_(1, words[:, None] + 1, EOS_ID)
-    return found, words + 2
+    return _framed_rows(drawn, torch.tensor(limits, device=drawn.device))
 
 
-def _encoded(model: Translator, tokens: Tensor, lengths: Tensor, language: int) -> Source:
-    return model.encode(tokens, lengths, torch.full((1, 1), language, device=tokens.device))
+def _decoder(
+    model: Translator,
+    tokens: Tensor,
+    lengths: Tensor,
+    source_language: int,
+    language: int,
+    limits: Sequence[int],
+) -> Decoder:
+    languages = torch.tensor([[source_language]], device=tokens.device)
+    source = model.encode(tokens, lengths, languages)
+    nothing: list[list[int]] = [[]] * len(tokens)
+    return Decoder(model.decoder, nothing, language=language, max_new_tokens=limits, source=source)
+
+
+def _framed(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """`</s> x </s>` of each row, padded behind (rows, time), and its lengths (rows,)."""
+    longest = max(map(len, rows))
+    padded = [[EOS_ID, *row, EOS_ID, *[PAD_ID] * (longest - len(row))] for row in rows]
+    lengths = [len(row) + 2 for row in rows]
+    return torch.tensor(padded, device=device), torch.tensor(lengths, device=device)
+
+
+def _framed_rows(drawn: Tensor, limits: Tensor) -> tuple[Tensor, Tensor]:
+    """The same of `drawn` (rows, steps), each of which ends before `</s>` or at its limit."""
+    steps = torch.arange(drawn.shape[1], device=drawn.device)
+    ends = torch.where(drawn == EOS_ID, steps, drawn.shape[1]).amin(dim=1)
+    lengths = ends.minimum(limits)
+    time = int(lengths.max())
+    words = drawn[:, :time].masked_fill(steps[:time] >= lengths[:, None], PAD_ID)
+    framed = torch.nn.functional.pad(words, (1, 1), value=PAD_ID)
+    framed[:, 0] = EOS_ID
+    return framed.scatter_(1, lengths[:, None] + 1, EOS_ID), lengths + 2
