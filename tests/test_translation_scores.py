@@ -77,7 +77,11 @@ def test_two_ranks_find_the_scores_of_one(
         "sentences": 4,
     }
     assert first["en-de"]["bleu"] == pytest.approx(100)
-    assert first["mean"] == {"bleu": (first["de-en"]["bleu"] + first["en-de"]["bleu"]) / 2}
+    assert first["mean"]["bleu"] == (first["de-en"]["bleu"] + first["en-de"]["bleu"]) / 2
+    assert first["mean"]["bleu_signature"].startswith(
+        "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp"
+    )
+    assert first["mean"]["chrf_signature"].startswith("nrefs:1|case:mixed")
     assert list(first) == ["de-en", "en-de", "mean"]
 
 

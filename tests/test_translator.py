@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
+from xlm_lightning.flops import translation_flops
 from xlm_lightning.generation import EOS_ID, FIRST_WORD_ID
 from xlm_lightning.model import PAD_ID, XLM
 from xlm_lightning.source import SourceAttention
@@ -193,3 +195,17 @@ def test_a_decoder_without_a_source_is_a_language_model(model: Translator) -> No
     own = {n: t for n, t in model.decoder.state_dict().items() if ".source_" not in n}
     alone.load_state_dict(own)
     torch.testing.assert_close(model.decoder(tokens, languages), alone(tokens, languages))
+
+
+def test_the_operations_of_a_step_are_those_that_torch_counts() -> None:
+    """`flops.translation_flops` for matrices and attention, beside a count of what is run."""
+    shape = {"layers": 2, "dim": 64, "vocab_size": 500}
+    told = {"num_languages": 2, "heads": 4, "dropout": 0.0, "attention_dropout": 0.0}
+    model = Translator(**shape, **told, attention="strips")
+    tokens, languages = torch.randint(14, 500, (3, 21)), torch.zeros(1, 1, dtype=torch.int64)
+    lengths = torch.full((3,), 21)
+    with FlopCounterMode(display=False) as counter:
+        source = model.encode(tokens, lengths, languages)
+        model.loss(model(tokens[:, :-1], languages, source), tokens[:, 1:]).backward()
+    said = translation_flops(**shape, source=63, tokens=60, time=20, generated=False)
+    assert said == pytest.approx(counter.get_total_flops(), rel=0.03)

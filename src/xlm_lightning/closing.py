@@ -197,4 +197,6 @@ def _bleu_lines(summary: Mapping[str, Any]) -> Iterator[str]:
         if "bleu" in row:
             tested = summary.get("test", {}).get(name, {})
             told = f"{name:10} {row['bleu']:8.2f} "
-            yield told + (f"{tested['bleu']:8.2f} " if tested else " " * 9) + "BLEU"
+            told += f"{tested['bleu']:8.2f} " if tested else " " * 9
+            signature = row.get("bleu_signature")
+            yield told + "BLEU" + (f" ({signature})" if signature else "")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xlm_lightning.atomic import write_text
-from xlm_lightning.bleu import corpus_scores, tokenised_bleu
+from xlm_lightning.bleu import corpus_scores, signatures, tokenised_bleu
 from xlm_lightning.text.pipeline import TextPipeline
 from xlm_lightning.text.vocabulary import SPECIALS, UNK
 
@@ -65,9 +65,9 @@ class TranslationScores:
 
         `gather` returns what every rank gave it. Under a direction stand `bleu` and `chrf` of
         readable text, `bleu_tokenised` by the original's definition and the number of `sentences`;
-        under `mean` the mean BLEU. `keep`, for one rank: write the texts, a line each in the order
-        of the split, to `SPLIT.DIRECTION.txt` and, where they are not there, the references to
-        `SPLIT.DIRECTION.ref.txt`.
+        under `mean` the mean BLEU, and the signatures that make the figures comparable. `keep`, for
+        one rank: write the texts, a line each in the order of the split, to `SPLIT.DIRECTION.txt`
+        and, where they are not there, the references to `SPLIT.DIRECTION.ref.txt`.
         """
         everywhere: list[dict[str, list[_Sentence]]] = gather(dict(self._found))
         self._found.clear()
@@ -81,7 +81,8 @@ class TranslationScores:
                 self._write(f"{split}.{direction}.ref.txt", [row.reference for row in rows])
         if scores:
             bleu = [one["bleu"] for one in scores.values()]
-            scores["mean"] = {"bleu": sum(bleu) / len(bleu)}
+            told = {f"{name}_signature": text for name, text in signatures().items()}
+            scores["mean"] = {"bleu": sum(bleu) / len(bleu), **told}
         return scores
 
     def _write(self, name: str, lines: Sequence[str]) -> None:
