@@ -130,6 +130,24 @@ def test_other_objectives(words: tuple[str, ...], tmp_path: Path, objective: str
     assert told["accelerator"] == "cuda"
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_translation_gives_the_same_bits(
+    words: tuple[str, ...], tmp_path: Path, precision: str
+) -> None:
+    """Back-translations are made under autocast, inside a step with deterministic kernels."""
+    more = ("objective=unmt", "data.sentence_tokens=100", f"trainer.precision={precision}")
+    results = [
+        call("xlm-train", *words, *more, f"run.dir={tmp_path / name}").expect().result
+        for name in ("one", "other")
+    ]
+    assert results[0]["weights_sha256"] == results[1]["weights_sha256"]
+    assert results[0]["valid"] == results[1]["valid"]
+    assert results[0]["valid"]["de-en"]["sentences"] == 20
+    text = ("source=de", "target=en", "text=Der Mann kommt.", "accelerator=gpu")
+    told = call("xlm-translate", f"checkpoint={tmp_path / 'one'}", *text).expect().result
+    assert len(told["texts"]) == 1
+
+
 def test_a_cpu_and_a_gpu_score_and_write_the_same(
     trained: dict[str, tuple[Path, dict[str, Any]]],
 ) -> None:
