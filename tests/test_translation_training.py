@@ -91,6 +91,13 @@ def test_a_run_is_judged_by_its_translations(unsupervised: Path) -> None:
     assert "**en-de**" in samples
 
 
+def test_the_report_shows_how_well_it_translates(unsupervised: Path) -> None:
+    text = (unsupervised / "report.html").read_text()
+    assert "A translation model (from denoising and back-translation) of de-en and en-de" in text
+    assert "BLEU of each direction" in text
+    assert "nrefs:1|case:mixed|eff:no|tok:13a" in text
+
+
 def test_both_objectives_take_turns(unsupervised: Path) -> None:
     assert len(rows(unsupervised, "train/ae/loss")) == len(rows(unsupervised, "train/bt/loss")) > 0
 

@@ -16,6 +16,7 @@ from xlm_lightning.wording import counted, duration, listed, number, typed
 
 LABELLED_WORDS = 60
 _OBJECTIVES = {"clm": "causal", "mlm": "masked", "tlm": "translation"}
+_TRANSLATION = {"ae": "denoising", "bt": "back-translation", "mt": "parallel text"}
 
 
 def run_page(run: RunRecord) -> str:
@@ -26,7 +27,8 @@ def run_page(run: RunRecord) -> str:
         run=run,
         sentence=_sentence(run),
         tiles=list(_tiles(run)),
-        results=list(_results(run)),
+        results=(results := list(_results(run))),
+        translates=any("bleu" in row for row in results),
         courses=list(_courses(run)),
         throughput=_throughput(run),
         shares=_shares(run),
@@ -42,13 +44,8 @@ def run_page(run: RunRecord) -> str:
 def _sentence(run: RunRecord) -> str:
     """What was trained on what, in words."""
     model, summary = run.config["model"], run.summary
-    objective = " and ".join(
-        _OBJECTIVES[name]
-        for name in _OBJECTIVES
-        if str(run.config["objective"].get(name, "0")) not in ("0", "0.0")
-    )
     parts = [
-        f"A {objective} language model of {listed(run.languages) or 'no language yet'}",
+        f"A {_kind(run)} of {listed(run.languages) or 'no language yet'}",
         f": {model['layers']} layers, {model['dim']} wide, {model['heads']} heads",
     ]
     if "parameters" in summary:
@@ -66,9 +63,27 @@ def _sentence(run: RunRecord) -> str:
     return "".join(parts) + "."
 
 
+def _kind(run: RunRecord) -> str:
+    """What kind of model it is, by what it was trained for."""
+    used = [
+        name
+        for name, weight in run.config["objective"].items()
+        if not isinstance(weight, Mapping) and str(weight) not in ("0", "0.0")
+    ]
+    modelled = " and ".join(_OBJECTIVES[name] for name in _OBJECTIVES if name in used)
+    learned = listed([_TRANSLATION[name] for name in _TRANSLATION if name in used])
+    if not learned:
+        return f"{modelled} language model"
+    return f"translation model (from {learned}{modelled and f', and a {modelled} language model'})"
+
+
 def _tiles(run: RunRecord) -> Iterator[tuple[str, str, str]]:
     """The figures that matter most: what, value, what to hold it against."""
     valid = run.summary.get("valid", {})
+    for language in run.languages:
+        bleu = valid.get(language, {}).get("bleu", _last(run, f"valid/{language}/bleu"))
+        if bleu is not None:
+            yield f"BLEU {language}", f"{bleu:.1f}", "valid text"
     for language in run.languages:
         perplexity = valid.get(language, {}).get("perplexity")
         shown = perplexity or _last(run, f"valid/{language}/perplexity")
@@ -119,6 +134,10 @@ def _flat_figures(
 
 def _courses(run: RunRecord) -> Iterator[Plot]:
     """What changed while the run went on."""
+    bleu = {name: run.curve(f"valid/{name}/bleu") for name in run.languages}
+    if any(bleu.values()):
+        said = "Of translations of the valid text, by sacrebleu: higher is better."
+        yield Plot("BLEU of each direction", said, plots.curves(bleu, "BLEU", form=".1f"))
     perplexities = {name: run.curve(f"valid/{name}/perplexity") for name in run.languages}
     limits = {name: limit for name in run.languages if (limit := run.limit(name))}
     if any(perplexities.values()):
