@@ -1,18 +1,24 @@
 # Everything runs from a virtual environment of the checkout's own, made from pinned versions.
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow chaos check bench docs clean
+.PHONY: help setup train table2 test test-slow chaos check bench docs clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 train: setup ## Prepare the embedded corpus, train on it, evaluate, write sample text (minutes, CPU or GPU)
 	@$(BIN)/xlm-train experiment=sample > $(VENV)/summary.json
 	@echo
 	@$(BIN)/python -c 'import json; print(json.load(open("$(VENV)/summary.json"))["run_dir"])'
+
+table2: setup ## What translation should start from: two language models and 27 translators, their BLEU
+	@$(BIN)/xlm-train experiment=sample run.dir=outputs/table2/clm > /dev/null
+	@$(BIN)/xlm-train experiment=sample_mlm run.dir=outputs/table2/mlm > /dev/null
+	@$(BIN)/xlm-train -m sweep=table2 experiment=sample_unmt sweep.name=table2 > /dev/null
+	@cat outputs/sweeps/table2/table2.md
 
 test: setup ## Run the test suite (minutes)
 	@$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder

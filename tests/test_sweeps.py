@@ -195,7 +195,12 @@ def test_a_sweep_goes_on_where_it_was_stopped(tiny: tuple[str, ...], tmp_path: P
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in options_of("sweep") if n not in ("grid", "optuna")])
 def test_each_file_of_values(name: str, tiny: tuple[str, ...], tmp_path: Path) -> None:
-    words = (*tiny, f"sweep={name}", "sweep.n_jobs=2", "seed=0")  # transfer takes three
+    words = (*tiny, f"sweep={name}", "sweep.n_jobs=2", "seed=0")  # others take three
+    if name == "table2":
+        for objective in ("clm", "mlm"):
+            where = (f"objective={objective}", f"run.dir=outputs/table2/{objective}")
+            run("xlm-train", *tiny, *where, cwd=tmp_path).expect()
+        words += ("objective=unmt",)
     outcome = run("xlm-train", "-m", *words, cwd=tmp_path)
     rows = rows_of(tmp_path / outcome.expect().result["sweep_dir"])
     assert len(rows) == outcome.result["jobs"] >= 3
@@ -208,6 +213,13 @@ def test_each_file_of_values(name: str, tiny: tuple[str, ...], tmp_path: Path) -
     if kept.exists():
         (test,) = json.loads(kept.read_text())["tests"]
         assert {"alone", "random weights", "with en"} == {row["series"] for row in test["rows"]}
+    assert ("What translation starts from" in page) == (name == "table2")
+    table = tmp_path / outcome.result["sweep_dir"] / "table2.md"
+    assert table.exists() == (name == "table2")
+    if table.exists():
+        starts = [tuple(row.split(" | ")[:3]) for row in table.read_text().splitlines()[2:]]
+        names = ("none", "clm", "mlm")
+        assert starts == [(f"| {one}", two, "1") for one in names for two in names]
     assert 'class="figure"><button type="button">by_language' not in page  # it is no choice
 
 
