@@ -130,6 +130,16 @@ def test_a_text_is_what_the_model_finds(trained: Path) -> None:
         assert text == pipelines["de"].decode(ids)
 
 
+def test_drawn_translations_depend_on_their_line_and_seed_alone(
+    trained: Path, text_file: Path
+) -> None:
+    words = (f"text_file={text_file}", "temperature=1.5", "top_k=20")
+    texts = translate(trained, *words).expect().result["texts"]
+    assert translate(trained, *words, "batch_size=1").expect().result["texts"] == texts
+    assert translate(trained, *words, "seed=1").expect().result["texts"] != texts
+    assert translate(trained, f"text_file={text_file}").expect().result["texts"] != texts
+
+
 def test_translations_are_written_to_a_file(trained: Path, text_file: Path, tmp_path: Path) -> None:
     texts = translate(trained, f"text_file={text_file}").expect().result["texts"]
     out = tmp_path / "new" / "out.txt"

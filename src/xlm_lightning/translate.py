@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from xlm_lightning import schema
 from xlm_lightning.atomic import write_text
 from xlm_lightning.batches import batches
 from xlm_lightning.errors import UserError
-from xlm_lightning.generation import lay_out_for_decoding, translate_batch
+from xlm_lightning.generation import lay_out_for_decoding, seeded_noise, translate_batch
 from xlm_lightning.machine import device_and_autocast, keep_freed_memory
 from xlm_lightning.text.files import read_text_lines, text_lines
 from xlm_lightning.trained_translator import TrainedTranslator, load_translator
@@ -36,7 +38,7 @@ def translate(config: schema.Translate) -> dict[str, Any]:
     sources = [pipelines[config.source].encode(line) if line.strip() else [] for line in lines]
     _require_positions(sources, trained.model.max_positions, where)
     trained.model.to(device)
-    lay_out_for_decoding(trained.model.decoder)
+    lay_out_for_decoding(trained.model)
     started = time.perf_counter()
     found = _translations(config, trained, sources, source, target)
     seconds = time.perf_counter() - started
@@ -84,6 +86,13 @@ def _require_positions(sources: Sequence[Sequence[int]], positions: int, where: 
             )
 
 
+def _noise(config: schema.Translate, lines: Sequence[int], steps: int) -> Tensor | None:
+    """Of each line its own, whatever is translated beside it."""
+    if not config.temperature:
+        return None
+    return seeded_noise(config.seed, [(line, 0) for line in lines], steps)
+
+
 def _translations(
     config: schema.Translate,
     trained: TrainedTranslator,
@@ -103,6 +112,11 @@ def _translations(
             language=target,
             beam=config.beam,
             length_penalty=config.length_penalty,
+            early_stopping=config.early_stopping,
+            temperature=config.temperature,
+            top_k=config.top_k or None,
+            top_p=config.top_p if config.top_p < 1 else None,
+            noise=_noise(config, some, trained.model.max_positions),
         )
         found |= dict(zip(some, ids, strict=True))
     return found

@@ -7,8 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from xlm_lightning.legality import AtLeast, Existing, NotEmpty, OnThisMachine, Verbatim
-from xlm_lightning.schema.kinds import Accelerator, Conflict, FileToBe, Positive
+from xlm_lightning.legality import (
+    Above,
+    AtLeast,
+    AtMost,
+    Existing,
+    NotEmpty,
+    OnThisMachine,
+    Verbatim,
+)
+from xlm_lightning.schema.kinds import Accelerator, Conflict, Count, FileToBe, Positive, Seed
 
 
 @dataclass
@@ -22,6 +30,11 @@ class Translate:
     text_file: Annotated[str | None, NotEmpty(), Existing("file"), Verbatim()]  # one a line
     beam: Positive  # hypotheses of a beam search; 1: the most probable token each time
     length_penalty: Annotated[float, AtLeast(0)]  # score = log-probability / tokens**this
+    early_stopping: bool  # beam search: end when `beam` hypotheses have
+    temperature: Annotated[float, AtLeast(0)]  # 0: nothing is drawn
+    top_k: Count  # 0: all
+    top_p: Annotated[float, Above(0), AtMost(1)]
+    seed: Seed
     out: Annotated[
         str | None, NotEmpty(), OnThisMachine(), FileToBe(), Verbatim()
     ]  # a file for the translations, which are then not in the JSON
@@ -39,6 +52,13 @@ class Translate:
                 f"length_penalty={self.length_penalty}",
                 "weighs the texts of a beam search; say beam=4, or leave it at 1",
             )
+        if self.beam == 1 and self.early_stopping:
+            yield "early_stopping=true", "ends a beam search; say beam=4, or leave it out"
+        if self.beam > 1 and self.temperature:
+            yield f"temperature={self.temperature}", f"beam={self.beam} draws nothing; say beam=1"
+        for key, neutral in {"top_k": 0, "top_p": 1}.items():
+            if not self.temperature and getattr(self, key) != neutral:
+                yield f"{key}={getattr(self, key)}", "narrows a drawing; say temperature=1"
         given = self.out is not None and self.text_file is not None
         if given and Path(str(self.out)).resolve() == Path(str(self.text_file)).resolve():
             yield f"out={self.out}", "is the text itself; choose another file"
