@@ -82,13 +82,12 @@ def workspace(out: Path, prepared: Mapping[str, object]) -> Iterator[Session]:
     leave what is needed to go on.
     """
     check_folder(out)
-    existed = out.exists()
     work = out / WORK_NAME
     record = work / "session.json"
     wanted = json.loads(json.dumps(prepared))
 
-    def begin() -> None:
-        write_json(record, {"id": uuid.uuid4().hex, "prepared": wanted, "found": existed})
+    def begin(found: bool) -> None:
+        write_json(record, {"id": uuid.uuid4().hex, "prepared": wanted, "found": found})
 
     with _entered(work, begin) as (held, _):
         begun = json.loads(record.read_bytes())
@@ -126,24 +125,30 @@ def remove_work(out: Path) -> None:
 
 @contextmanager
 def _entered(
-    work: Path, begin: Callable[[], None] | None = None
+    work: Path, begin: Callable[[bool], None] | None = None
 ) -> Iterator[tuple[IO[bytes], bool]]:
     """The lock file of `work`, locked, and whether nobody else had it locked.
 
-    Who is alone keeps others out, unless there is something to `begin`, which they then join.
+    Who is alone keeps others out, unless there is something to `begin`, which they then join; it is
+    told whether the folder around `work` was found. One that others have made, and removed since,
+    was not.
     """
     path = work / LOCK_NAME
+    found = True
     while True:
         try:
             with suppress(FileExistsError):
-                work.mkdir(parents=True)
+                work.parent.mkdir(parents=True)
+                found = False
+            with suppress(FileExistsError):
+                work.mkdir()
             file = path.open("ab")
         except FileNotFoundError:  # the last one to leave has removed the folder
             continue
         with file as held:
             alone = lock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if alone and begin is not None and is_file_of(path, held):
-                begin()
+                begin(found)
             if not alone or begin is not None:
                 lock(held, fcntl.LOCK_SH)
             if is_file_of(path, held):

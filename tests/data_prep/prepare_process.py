@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
 from pathlib import Path
 
 from small_preparation import prepare_with
@@ -13,6 +15,11 @@ from xlm_lightning.errors import UserError
 
 def main() -> int:
     given = json.loads(Path(sys.argv[1]).read_bytes())
+    if "begin" in given:  # with the others, however long each took to come so far
+        begin = Path(given.pop("begin"))
+        begin.with_name(f"{begin.name}.{os.getpid()}").touch()
+        while not begin.exists():
+            time.sleep(0.005)
     out = Path(given.pop("out"))
     files = {
         split: {language: [Path(path) for path in paths] for language, paths in languages.items()}

@@ -67,9 +67,12 @@ def files(tmp_path: Path) -> dict[str, dict[str, list[Path]]]:
     return given
 
 
-def start(tmp_path: Path, files: Any, **changes: Any) -> Process:
+def start(tmp_path: Path, files: Any, begin: Path | None = None, **changes: Any) -> Process:
+    """Start a process, which waits for the file `begin` when it is ready."""
     given = tmp_path / f"arguments-{time.monotonic_ns()}.json"
     everything = {"out": tmp_path / "out", "files": files, **arguments(**changes)}
+    if begin is not None:
+        everything["begin"] = begin
     given.write_text(json.dumps(everything, default=str))
     return subprocess.Popen(
         [sys.executable, PROGRAM, given], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -103,7 +106,10 @@ def shares(said: str) -> list[int]:
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_two_processes_share_the_work(tmp_path, files, prepare_small, workers):
     out = tmp_path / "out"
-    together = [start(tmp_path, files, workers=workers) for _ in range(2)]
+    begin = tmp_path / "begin"
+    together = [start(tmp_path, files, begin, workers=workers) for _ in range(2)]
+    wait_until(lambda: len(list(tmp_path.glob("begin.*"))) == 2)
+    begin.touch()
     said = end(together)
     prepare_small(tmp_path / "alone", files)
     shards = len(list((tmp_path / "alone").glob("*/*.bin")))

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from test_translation import BOTH, LENGTHS, default_limit, log_probabilities, sharpened, words
+from test_translating import BOTH, LENGTHS, default_limit, log_probabilities, sharpened, words
 from test_translator import GERMAN, sentences
 
 from xlm_lightning.generation import EOS_ID, FIRST_WORD_ID, Decoder, translate_batch
