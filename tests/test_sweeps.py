@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from commands import SCRIPTS, environment, run, run_and_signal
 from crumbs import crumbs_of
@@ -21,8 +22,9 @@ from in_process import call
 from processes import children
 
 from xlm_lightning.overrides import options_of
-from xlm_lightning.sweep.study import MONITOR
-from xlm_lightning.task import MONITOR as MONITOR_OF_THE_TASK
+from xlm_lightning.sweep.answers import ending_of
+from xlm_lightning.sweep.jobs import Job
+from xlm_lightning.sweep.table import Table
 
 TINY = (
     "experiment=debug",
@@ -206,6 +208,7 @@ def test_each_file_of_values(name: str, tiny: tuple[str, ...], tmp_path: Path) -
     assert len(rows) == outcome.result["jobs"] >= 3
     assert {row["status"] for row in rows} == {"finished"}
     assert len({row["perplexity"] for row in rows}) == len(rows)
+    assert_the_best(outcome.result["best"], rows, translates=name == "table2")
     page = (tmp_path / outcome.result["sweep_dir"] / "report.html").read_text("utf-8")
     assert ("How well de is known" in page) == (name == "transfer")
     kept = tmp_path / outcome.result["sweep_dir"] / "transfer.json"
@@ -221,6 +224,32 @@ def test_each_file_of_values(name: str, tiny: tuple[str, ...], tmp_path: Path) -
         names = ("none", "clm", "mlm")
         assert starts == [(f"| {one}", two, "1") for one in names for two in names]
     assert 'class="figure"><button type="button">by_language' not in page  # it is no choice
+
+
+def assert_the_best(best: dict[str, Any], rows: list[dict[str, str]], *, translates: bool) -> None:
+    """Translators are compared by BLEU, of which these may all have none."""
+    assert all(bool(row["bleu"]) == translates for row in rows)
+    figures = [float(row["bleu"]) if translates else -float(row["perplexity"]) for row in rows]
+    assert best["job"] == figures.index(max(figures))
+    assert best.get("bleu") == (max(figures) if translates else None)
+
+
+def test_a_translator_is_judged_by_bleu(tmp_path: Path) -> None:
+    def told(bleu: float, perplexity: float) -> dict[str, Any]:
+        mean = {"bleu": bleu, "perplexity": perplexity}
+        return {"valid": {"de-en": mean, "en-de": mean, "mean": mean}}
+
+    jobs = [Job(number, {"seed": str(number)}, [], f"xlm {number}", None) for number in range(3)]
+    table = Table.of(jobs, tmp_path / "sweep.csv")
+    for job, (bleu, perplexity) in zip(jobs, [(7.5, 3.0), (31.25, 5.0), (30.0, 4.0)], strict=True):
+        table.record(job, ending_of(0, told(bleu, perplexity), signalled=False))
+    known = Table.of(jobs, tmp_path / "sweep.csv")  # of a sweep that goes on
+    for each in (table, known):
+        expected = {"job": 1, "perplexity": 5.0, "bleu": 31.25, "run_dir": None}
+        assert each.best() == {**expected, "command": "xlm 1"}
+        assert each.as_text().splitlines()[2].split() == [
+            *("1", "1", "BLEU", "31.25", "de-en=31.25", "en-de=31.25", "finished")
+        ]
 
 
 @pytest.mark.slow
@@ -274,8 +303,17 @@ def assert_both_ranks_have(folder: Path, *words: str) -> None:
 
 
 # --- Optuna ---------------------------------------------------------------------------------------
-def test_the_study_watches_what_the_task_logs() -> None:
-    assert MONITOR == MONITOR_OF_THE_TASK
+@pytest.mark.parametrize("objective", ["clm", "unmt"])
+@pytest.mark.slow
+def test_optuna_looks_for(objective: str, tiny: tuple[str, ...], tmp_path: Path) -> None:
+    """The least perplexity, or of translators the most BLEU, also in what it prunes by."""
+    words = ("sweep.method=optuna", "sweep.trials=2", "sweep.name=one", SPACE)
+    run("xlm-train", "-m", *tiny, f"objective={objective}", *words, cwd=tmp_path).expect()
+    sweep = tmp_path / "outputs" / "sweeps" / "one"
+    study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{sweep / 'study.db'}")
+    name = "bleu" if objective == "unmt" else "perplexity"
+    assert study.direction.name == ("MAXIMIZE" if objective == "unmt" else "MINIMIZE")
+    assert [trial.value for trial in study.trials] == [float(row[name]) for row in rows_of(sweep)]
 
 
 @pytest.mark.slow

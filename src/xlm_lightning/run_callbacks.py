@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal, NamedTuple
 
 from pytorch_lightning.callbacks import Callback, EarlyStopping, Timer
 
@@ -22,11 +21,10 @@ from xlm_lightning.callbacks.translations import OwnTranslations
 from xlm_lightning.checkpoint_writer import CheckpointWriter
 from xlm_lightning.data import StreamingDataModule
 from xlm_lightning.energy_meter import check_country
+from xlm_lightning.monitor import BLEU, PERPLEXITY, Monitor
 from xlm_lightning.run_folder import RunFolder
 from xlm_lightning.streaming.turns import CLM, TRANSLATION
-from xlm_lightning.task import MONITOR
 from xlm_lightning.text.pipeline import TextPipeline
-from xlm_lightning.translation_task import BLEU
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def build_callbacks(
 ) -> RunCallbacks:
     """Make the callbacks, in the order in which they act; checkpoints come last anyway."""
     options = config.callbacks
-    monitor = _monitor(data)
+    monitor = BLEU if config.translates else PERPLEXITY
     faults = NumericalFaults(options.max_skipped_steps)
     figures = TrainingFigures(config.trainer.log_every_n_steps)
     timer = _timer(config.trainer)
@@ -106,18 +104,6 @@ def _energy(config: schema.Train, figures: TrainingFigures) -> Energy | None:
         return None
     check_country(config.energy.country)
     return Energy(config.energy.country, figures)
-
-
-class Monitor(NamedTuple):
-    """What decides which weights are best, and when to stop."""
-
-    name: str
-    mode: Literal["min", "max"]
-
-
-def _monitor(data: StreamingDataModule) -> Monitor:
-    translates = set(TRANSLATION) & set(data.turns.objectives)
-    return Monitor(BLEU, "max") if translates else Monitor(MONITOR, "min")
 
 
 def _early_stopping(options: schema.Callbacks, monitor: Monitor) -> EarlyStopping | None:

@@ -15,6 +15,7 @@ from xlm_lightning.checkpoint import MODEL_KEY
 from xlm_lightning.errors import RunFailed
 from xlm_lightning.flops import step_flops
 from xlm_lightning.model import XLM
+from xlm_lightning.monitor import PERPLEXITY
 from xlm_lightning.objectives import predicting, predictions
 from xlm_lightning.optim import build_optimizer, learning_rate
 from xlm_lightning.perplexity import empty_sums, score, summarise
@@ -22,7 +23,6 @@ from xlm_lightning.sharding import local, shard, whole
 from xlm_lightning.streaming.turns import CLM, TLM
 from xlm_lightning.translator import Translator
 
-MONITOR = "valid/mean/perplexity"  # early stopping and the best checkpoint, as in the original
 LOGGED = ("perplexity", "accuracy", "bits_per_byte", "bleu", "chrf")
 
 
@@ -235,7 +235,7 @@ class LanguageModeling(pl.LightningModule):
         figures = {name: self.figures(name, split) for name in self.scored}
         self.results = figures[first] | {name: figures[name] for name in others}
         # Lightning's own logging would name the step before, in fp32; callbacks watch the mean.
-        self.log(MONITOR, self.results["mean"]["perplexity"], logger=False)
+        self.log(PERPLEXITY.name, self.results["mean"]["perplexity"], logger=False)
         if self.trainer.state.fn == TrainerFn.FITTING:
             logged = {f"{split}/{name}": value for name, value in _flat(self.results)}
             for logger in self.trainer.loggers:

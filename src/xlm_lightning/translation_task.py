@@ -14,12 +14,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from xlm_lightning.generation import translate_tensors
+from xlm_lightning.monitor import BLEU
 from xlm_lightning.streaming.turns import BT, MLM, MT, TLM, TRANSLATION
 from xlm_lightning.task import LanguageModeling
 from xlm_lightning.translation_scores import TranslationScores
 from xlm_lightning.translator import Translator
-
-BLEU = "valid/mean/bleu"  # early stopping and the best checkpoint, as in the original
 
 
 class Translation(LanguageModeling):
@@ -106,7 +105,7 @@ class Translation(LanguageModeling):
             keep = self.trainer.is_global_zero
             judged = self.scores.finish(gather_objects, split=split, keep=keep)
             found = {name: {**row, **judged[name]} for name, row in found.items()}
-            self.log(BLEU, found["mean"]["bleu"], logger=False)
+            self.log(BLEU.name, found["mean"]["bleu"], logger=False)
         return found
 
     @property

@@ -19,7 +19,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from xlm_lightning.dashboards.dashboard import Dashboard, Sample, final_figures
 from xlm_lightning.dashboards.wandb_files import last_step, mend
 from xlm_lightning.errors import UserError
-from xlm_lightning.task import MONITOR
+from xlm_lightning.monitor import BLEU, PERPLEXITY
 
 Rows = Iterable[tuple[int, Mapping[str, float]]]
 
@@ -83,7 +83,8 @@ class WandbRun(Dashboard):
             raise UserError(
                 f"logger=wandb: {reason}; say logger.wandb.mode=offline, and later wandb sync"
             ) from error
-        self._run.define_metric(MONITOR, summary="min")
+        for monitor in (PERPLEXITY, BLEU):
+            self._run.define_metric(monitor.name, summary=monitor.mode)
         self._next = before + 1 if self.offline else self._run.step
         told = f"offline; to send it: wandb sync {self.folder}/wandb/offline-run-*"
         print(f"wandb: {told if self.offline else self._run.url}", file=sys.stderr)

@@ -204,6 +204,11 @@ class Train:
     carbon: bool  # measure the energy that the run uses
     energy: Energy
 
+    @property
+    def translates(self) -> bool:
+        """Whether it trains a translator."""
+        return bool(set(TRANSLATION) & self.objective.curves().keys())
+
     def conflicts(self) -> Iterator[Conflict]:
         """Yield what no single key shows to be wrong."""
         model, data, trainer = self.model, self.data, self.trainer
@@ -251,7 +256,7 @@ class Train:
 
 def _translation_conflicts(config: Train) -> Iterator[Conflict]:
     model = config.model
-    if not set(TRANSLATION) & config.objective.curves().keys():
+    if not config.translates:
         for key in ("encoder_from", "decoder_from", "shared_embeddings"):
             if getattr(model, key):
                 told = f"model.{key}={getattr(model, key)}"

@@ -24,15 +24,30 @@ class Ending:
     """What came of a job."""
 
     status: Status
-    exit_code: int | None  # of its process
-    perplexity: float | None  # mean over languages, of valid or what was scored
-    by_language: str | None  # the perplexities that it is the mean of: `de=5.712 en=5.340`
-    seconds: float | None
-    run_dir: str | None
-    error: str | None
+    exit_code: int | None = None  # of its process
+    perplexity: float | None = None  # mean over languages, of valid or what was scored
+    bleu: float | None = None  # of a translator, mean over directions
+    by_language: str | None = None  # what the mean is of: `de=5.712 en=5.340`, `de-en=31.20`
+    seconds: float | None = None
+    run_dir: str | None = None
+    error: str | None = None
+
+    @property
+    def merit(self) -> float | None:
+        """What jobs are compared by, the more the better: BLEU, or else perplexity below 0."""
+        if self.bleu is not None:
+            return self.bleu
+        return None if self.perplexity is None else -self.perplexity
+
+    @property
+    def figure(self) -> str:
+        """The same for people, empty where there is none."""
+        if self.bleu is not None:
+            return f"BLEU {self.bleu:.2f}"
+        return "" if self.perplexity is None else f"perplexity {self.perplexity:.3f}"
 
 
-NOT_RUN = Ending("not run", None, None, None, None, None, None)
+NOT_RUN = Ending("not run")
 
 
 def tell_sweep(answer: Mapping[str, Any]) -> None:
@@ -76,6 +91,7 @@ def ending_of(code: int, told: Mapping[str, Any], *, signalled: bool) -> Ending:
         status="finished" if code == 0 else "stopped" if stopped else "failed",
         exit_code=128 - code if code < 0 else code,
         perplexity=scored.get("mean", {}).get("perplexity"),
+        bleu=scored.get("mean", {}).get("bleu"),
         by_language=_by_language(scored),
         seconds=told.get("seconds"),
         run_dir=told.get("run_dir"),
@@ -84,9 +100,11 @@ def ending_of(code: int, told: Mapping[str, Any], *, signalled: bool) -> Ending:
 
 
 def _by_language(scored: Mapping[str, Any]) -> str | None:
+    translates = "bleu" in scored.get("mean", {})
+    name, digits = ("bleu", 2) if translates else ("perplexity", 3)
     figures = [
-        f"{name}={row['perplexity']:.3f}"
-        for name, row in scored.items()
-        if name != "mean" and isinstance(row, dict) and "perplexity" in row
+        f"{language}={row[name]:.{digits}f}"
+        for language, row in scored.items()
+        if language != "mean" and isinstance(row, dict) and name in row
     ]
     return " ".join(figures) or None

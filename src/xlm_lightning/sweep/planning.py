@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from xlm_lightning.compose import compose_job, compose_jobs, compose_sweep, parse_overrides
 from xlm_lightning.errors import UserError
 from xlm_lightning.legality import check_files
+from xlm_lightning.monitor import BLEU, PERPLEXITY
 from xlm_lightning.overrides import Command, Words, read_words
 from xlm_lightning.run_id import run_id
-from xlm_lightning.schema import Sweep, SweepPlan
+from xlm_lightning.schema import Sweep, SweepPlan, Train
 from xlm_lightning.sweep.folder import SweepFolder
 from xlm_lightning.sweep.grid import Grid
 from xlm_lightning.sweep.jobs import Job
@@ -88,20 +89,28 @@ def _study(command: Command, words: Words, sweep: Sweep) -> tuple[Study, Table, 
     ]
     folder = SweepFolder(sweep.name or run_id())
 
+    def words_of(choice: Mapping[str, str]) -> list[str]:
+        return [*fixed, *(f"{sign[key]}{key}={value}" for key, value in choice.items())]
+
+    def accepted(choice: Mapping[str, str]) -> Train:
+        config: Train = compose_job(command, words_of(choice), words)
+        check_files(config)
+        return config
+
     def job_of(number: int, choice: Mapping[str, str]) -> Job:
-        own = [*fixed, *(f"{sign[key]}{key}={value}" for key, value in choice.items())]
+        complaint = None
         try:
-            check_files(compose_job(command, own, words))
+            accepted(choice)
         except UserError as error:
-            return _job(command, number, choice, own, words, folder, str(error))
-        return _job(command, number, choice, own, words, folder)
+            complaint = str(error)
+        return _job(command, number, choice, words_of(choice), words, folder, complaint)
 
     sign = {
         override.key_or_group: "++" if (override.input_line or "").startswith("++") else ""
         for override in overrides
     }
     told = [word.lstrip("+") for word in [*words.overrides, *_literals(words)]]
-    _check_ends(job_of, {key: ends_of(values) for key, values in space.items()})
+    example = _example(accepted, {key: ends_of(values) for key, values in space.items()})
     folder.take({"words": told, "seed": sweep.seed})
     study = Study(
         folder.study,
@@ -111,18 +120,24 @@ def _study(command: Command, words: Words, sweep: Sweep) -> tuple[Study, Table, 
         startup_trials=sweep.startup_trials,
         prune=sweep.prune,
         seed=sweep.seed,
+        monitor=BLEU if example.translates else PERPLEXITY,
     )
     return study, Table.of([], folder.table), folder
 
 
-def _check_ends(
-    job_of: Callable[[int, Mapping[str, str]], Job], space: Mapping[str, tuple[str, str]]
-) -> None:
-    """Complain at once where neither the first nor the last values of all keys make a job."""
-    ends = [job_of(0, {key: values[end] for key, values in space.items()}) for end in (0, 1)]
-    complaints = [job.complaint for job in ends if job.complaint is not None]
-    if len(complaints) == 2:
-        raise UserError(complaints[0])
+def _example(
+    accepted: Callable[[Mapping[str, str]], Train], space: Mapping[str, tuple[str, str]]
+) -> Train:
+    """The job of the first values of all keys, or else of the last ones; `UserError` where neither
+    makes one."""
+    first, last = ({key: values[end] for key, values in space.items()} for end in (0, 1))
+    try:
+        return accepted(first)
+    except UserError as error:
+        try:
+            return accepted(last)
+        except UserError:
+            raise error from None
 
 
 def _job(

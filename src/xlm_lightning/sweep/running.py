@@ -137,14 +137,14 @@ def _run_all(jobs: Jobs, table: Table, n_jobs: int, start: Start) -> None:
 def _next_runnable(jobs: Jobs, table: Table) -> Job | None:
     """A proposal that contradicts itself fails without a process."""
     while (job := jobs.next()) is not None and job.complaint is not None:
-        _end(jobs, table, job, Ending("failed", 2, None, None, None, None, job.complaint))
+        _end(jobs, table, job, Ending("failed", 2, error=job.complaint))
     return job
 
 
 def _end(jobs: Jobs, table: Table, job: Job, ending: Ending) -> None:
     table.record(job, ending)
     jobs.ended(job, ending)
-    told = "" if ending.perplexity is None else f", perplexity {ending.perplexity:.3f}"
+    told = f", {ending.figure}" if ending.figure else ""
     why = "" if ending.error is None else f": {ending.error}"
     print(f"job {job.number}: {ending.status}{told}{why}", file=sys.stderr)
 

@@ -23,10 +23,9 @@ from optuna.distributions import (
 from optuna.trial import Trial, TrialState
 
 from xlm_lightning.errors import UserError
+from xlm_lightning.monitor import PERPLEXITY, Monitor
 from xlm_lightning.sweep.answers import Ending
 from xlm_lightning.sweep.jobs import Job
-
-MONITOR = "valid/mean/perplexity"  # column of metrics.csv; a test compares it with the task's
 
 
 class Study:
@@ -42,10 +41,12 @@ class Study:
         startup_trials: int,
         prune: bool,
         seed: int,
+        monitor: Monitor,
     ) -> None:
         """Open or begin the study in the SQLite file `path`.
 
         `job_of` makes the job of a trial's number and values. `trials`: of the whole study.
+        `monitor`: of the jobs, a column of their `metrics.csv`.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space = dict(space)
@@ -53,11 +54,12 @@ class Study:
         self.total = trials
         self._startup_trials = startup_trials
         self._seed = seed
+        self._monitor = monitor
         self._study = optuna.create_study(
             storage=f"sqlite:///{path}",
             study_name="sweep",
             load_if_exists=True,
-            direction="minimize",
+            direction="minimize" if monitor.mode == "min" else "maximize",
             pruner=optuna.pruners.MedianPruner(n_startup_trials=startup_trials)
             if prune
             else optuna.pruners.NopPruner(),
@@ -78,8 +80,9 @@ class Study:
     def ended(self, job: Job, ending: Ending) -> None:
         """Tell the study; a trial that a signal has stopped goes on with the next sweep."""
         trial = self._running.pop(job.number)
-        if ending.status == "finished" and ending.perplexity is not None:
-            self._study.tell(trial, ending.perplexity)
+        figure = ending.perplexity if self._monitor == PERPLEXITY else ending.bleu
+        if ending.status == "finished" and figure is not None:
+            self._study.tell(trial, figure)
         elif ending.status == "pruned":
             self._study.tell(trial, state=TrialState.PRUNED)
         elif ending.status != "stopped":
@@ -95,9 +98,9 @@ class Study:
             return False
         self._read_bytes[job.number] = size
         known = self._study.trials[trial.number].intermediate_values
-        for step, perplexity in _validations(metrics):
+        for step, figure in _validations(metrics, self._monitor.name):
             if step not in known:
-                trial.report(perplexity, step)
+                trial.report(figure, step)
         return trial.should_prune()
 
     def _resumed(self) -> Trial | None:
@@ -160,8 +163,8 @@ def _as_word(value: Any) -> str:
     return value if isinstance(value, str) else repr(value)
 
 
-def _validations(path: Path) -> list[tuple[int, float]]:
-    """Step and perplexity of each validation so far; the last line may still be being written."""
+def _validations(path: Path, name: str) -> list[tuple[int, float]]:
+    """Step and figure of each validation so far; the last line may still be being written."""
     whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
     rows = csv.DictReader(whole.splitlines())
-    return [(int(row["step"]), float(row[MONITOR])) for row in rows if row.get(MONITOR)]
+    return [(int(row["step"]), float(row[name])) for row in rows if row.get(name)]

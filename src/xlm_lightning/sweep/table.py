@@ -56,21 +56,23 @@ class Table:
             write_text(self._path, self._as_csv())
 
     def best(self) -> dict[str, Any] | None:
-        """Return the finished job of the lowest perplexity."""
+        """Return the finished job of the lowest perplexity; of translators, the highest BLEU."""
         scored = [
-            (row.ending.perplexity, number)
+            (-row.ending.merit, number)
             for number, row in self._rows.items()
             if row.ending.status == "finished"
-            and row.ending.perplexity is not None
-            and math.isfinite(row.ending.perplexity)
+            and row.ending.merit is not None
+            and math.isfinite(row.ending.merit)
         ]
         if not scored:
             return None
-        perplexity, best = min(scored)
+        best = min(scored)[1]
         row = self._rows[best]
+        bleu = {} if row.ending.bleu is None else {"bleu": row.ending.bleu}
         return {
             "job": best,
-            "perplexity": perplexity,
+            "perplexity": row.ending.perplexity,
+            **bleu,
             "run_dir": row.ending.run_dir,
             "command": row.command,
         }
@@ -95,13 +97,12 @@ class Table:
         if not self._rows:
             return "no job was run"
         rows = sorted(self._rows.items())
-        lines = [["job", *rows[0][1].choice, "perplexity", "by language", "status"]]
+        lines = [["job", *rows[0][1].choice, "mean", "by language", "status"]]
         for number, row in rows:
             ending = row.ending
-            perplexity = "" if ending.perplexity is None else f"{ending.perplexity:.3f}"
             why = "" if ending.error is None else f": {ending.error}"
             choice = map(_short, row.choice.values())
-            figures = [perplexity, ending.by_language or ""]
+            figures = [ending.figure, ending.by_language or ""]
             lines.append([str(number), *choice, *figures, ending.status + why])
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         return "\n".join(
@@ -133,7 +134,8 @@ def _read(path: Path) -> dict[int, Row]:
         for values in csv.DictReader(file):
             number, command = int(values.pop("job")), values.pop("command")
             told: dict[str, Any] = {name: values.pop(name, "") or None for name in _ENDING}
-            for name, kind in (("exit_code", int), ("perplexity", float), ("seconds", float)):
+            numbers = {"exit_code": int, "perplexity": float, "bleu": float, "seconds": float}
+            for name, kind in numbers.items():
                 told[name] = None if told[name] is None else kind(told[name])
             rows[number] = Row(values, Ending(**told), command)
     return rows
