@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch.distributed as dist
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
-from xlm_lightning.generation import translate_tensors
+from xlm_lightning.generation import translate_pairs, translate_tensors
 from xlm_lightning.monitor import BLEU
 from xlm_lightning.streaming.turns import BT, MLM, MT, TLM, TRANSLATION
 from xlm_lightning.task import LanguageModeling
@@ -78,32 +79,21 @@ class Translation(LanguageModeling):
             super().validation_step(batch, batch_idx)
         elif len(batch["numbers"]):  # this rank may have none left
             super().validation_step(batch, batch_idx)
-            self._translate(batch)
-
-    def _translate(self, batch: Mapping[str, Any]) -> None:
-        """Translate greedily, as the original does while it trains."""
-        ids, lengths = translate_tensors(
-            self.model,
-            batch["source"],
-            batch["source_lengths"],
-            source_language=batch["source_language"],
-            language=batch["language"],
-            ratio=1.5,
-            extra=10,
-        )
-        self.scores.add(
-            self.directions[batch["pair"]],
-            batch["numbers"].tolist(),
-            _sentences(ids, lengths),
-            _sentences(batch["tokens"], batch["lengths"]),
-        )
+            made_and_wanted = translate_pairs(self.model, batch)
+            direction = self.directions[batch["pair"]]
+            self.scores.add(direction, batch["numbers"].tolist(), *made_and_wanted)
 
     def figures(self, objective: str, split: str) -> dict[str, dict[str, Any]]:
         """See `LanguageModeling`; with the scores of the translations."""
         found = super().figures(objective, split)
         if objective == MT:
-            keep = self.trainer.is_global_zero
-            judged = self.scores.finish(gather_objects, split=split, keep=keep)
+            at_the_end = self.trainer.state.fn != TrainerFn.FITTING
+            judged = self.scores.finish(
+                gather_objects,
+                split=split,
+                keep=self.trainer.is_global_zero,
+                draws_from=0 if at_the_end else None,  # of all runs the same, so that they compare
+            )
             found = {name: {**row, **judged[name]} for name, row in found.items()}
             self.log(BLEU.name, found["mean"]["bleu"], logger=False)
         return found
@@ -137,9 +127,3 @@ def gather_objects(mine: Any) -> list[Any]:
     gathered: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(gathered, mine)
     return gathered
-
-
-def _sentences(tokens: Tensor, lengths: Tensor) -> list[list[int]]:
-    """Ids between the first and the last `</s>` of each row."""
-    rows = zip(tokens.tolist(), lengths.tolist(), strict=True)
-    return [row[1 : length - 1] for row, length in rows]

@@ -6,7 +6,11 @@ from xlm_lightning.generation.beam_search import Hypothesis, beam_search
 from xlm_lightning.generation.decoder import EOS_ID, FIRST_WORD_ID, Decoder
 from xlm_lightning.generation.layout import lay_out_for_decoding
 from xlm_lightning.generation.sampling import draw, generate, generate_batch, seeded_noise
-from xlm_lightning.generation.translation import translate_batch, translate_tensors
+from xlm_lightning.generation.translation import (
+    translate_batch,
+    translate_pairs,
+    translate_tensors,
+)
 
 __all__ = [
     "EOS_ID",
@@ -20,5 +24,6 @@ __all__ = [
     "lay_out_for_decoding",
     "seeded_noise",
     "translate_batch",
+    "translate_pairs",
     "translate_tensors",
 ]

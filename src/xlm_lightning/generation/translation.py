@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,6 +81,33 @@ def translate_tensors(
     drawn = draw_all(decoder, partial(draw, temperature=0))
     model.train(was_training)
     return _framed_rows(drawn, torch.tensor(limits, device=drawn.device))
+
+
+def translate_pairs(
+    model: Translator, batch: Mapping[str, Any], *, beam: int = 1, length_penalty: float = 1.0
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Translations of the sources of a batch of pairs, and what they should be, without `</s>`.
+
+    Greedy ones are made as the original makes them while it trains.
+    """
+    between = {"source_language": batch["source_language"], "language": batch["language"]}
+    wanted = sentences(batch["tokens"], batch["lengths"])
+    source, lengths = batch["source"], batch["source_lengths"]
+    if beam == 1:
+        made = translate_tensors(model, source, lengths, **between, ratio=1.5, extra=10)
+        return sentences(*made), wanted
+    sources, found = sentences(source, lengths), []
+    rows = max(1, len(sources) // beam)  # a hypothesis takes as much memory as a sentence
+    for start in range(0, len(sources), rows):
+        some = sources[start : start + rows]
+        found += translate_batch(model, some, **between, beam=beam, length_penalty=length_penalty)
+    return found, wanted
+
+
+def sentences(tokens: Tensor, lengths: Tensor) -> list[list[int]]:
+    """Ids between the first and the last `</s>` of each row."""
+    rows = zip(tokens.tolist(), lengths.tolist(), strict=True)
+    return [row[1 : length - 1] for row, length in rows]
 
 
 def _decoder(

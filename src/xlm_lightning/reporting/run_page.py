@@ -83,7 +83,9 @@ def _tiles(run: RunRecord) -> Iterator[tuple[str, str, str]]:
     for language in run.languages:
         bleu = valid.get(language, {}).get("bleu", _last(run, f"valid/{language}/bleu"))
         if bleu is not None:
-            yield f"BLEU {language}", f"{bleu:.1f}", "valid text"
+            between = valid.get(language, {}).get("bleu_interval")
+            sure = "; 95 %: {:.1f} to {:.1f}".format(*between) if between else ""
+            yield f"BLEU {language}", f"{bleu:.1f}", f"valid text{sure}"
     for language in run.languages:
         perplexity = valid.get(language, {}).get("perplexity")
         shown = perplexity or _last(run, f"valid/{language}/perplexity")
