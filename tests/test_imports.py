@@ -90,7 +90,9 @@ ALLOWED: dict[str, set[str]] = {
     "run_folder": FILES | {"manifest", "model", "recall", "text"},
     "checkpoint": FILES | {"model", "run_folder", "trained", "translator"},
     "checkpoint_writer": FILES | {"checkpoint"},
-    "pretrained": ERRORS | {"checkpoint", "huggingface", "original", "trained"},
+    "pretrained": ERRORS
+    | {"checkpoint", "huggingface", "original", "trained", "trained_translator"},
+    "scored_folder": ERRORS | {"manifest", "streaming", "text", "trained", "trained_translator"},
     "sharding": {"model", "translator"},
     "task": ERRORS
     | {"checkpoint", "flops", "model", "objectives", "optim", "perplexity", "sharding"}
@@ -131,7 +133,8 @@ ALLOWED: dict[str, set[str]] = {
     | {"data_prep", "model", "sentence_scores", "streaming", "suites"}
     | {"text", "trained", ""},
     "evaluate": TRAINED
-    | {"manifest", "perplexity", "run_folder", "sentence_scores", "streaming", "suites"},
+    | {"generation", "perplexity", "run_folder", "scored_folder", "sentence_scores"}
+    | {"streaming", "suites", "trained_translator", "translation_scores"},
     "batches": set(),
     "generate": TRAINED | {"batches", "generation"},
     "translate": FILES

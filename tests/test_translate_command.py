@@ -262,7 +262,6 @@ def test_a_language_model_does_not_translate(language_model: Path, tmp_path: Pat
     ("command", "words"),
     [
         ("xlm-generate", ["language=de"]),
-        ("xlm-evaluate", ["split=valid"]),
         ("xlm-export", ["out={out}"]),
         ("xlm-export", ["card_only=true"]),
     ],

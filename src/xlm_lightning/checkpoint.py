@@ -35,20 +35,14 @@ _ARCHITECTURE = (
 STEPS = "step-*.ckpt"  # what a run can go on from
 
 
-def load_checkpoint(path: Path, objective: str | None = None) -> TrainedModel:
-    """Load a run folder's best (else last) checkpoint, or the `.ckpt` file `path`.
+def language_model(
+    checkpoint: Mapping[str, Any], file: Path, objective: str | None = None
+) -> TrainedModel:
+    """Return the language model that a checkpoint, read from `file`, holds.
 
-    `objective`: which one of several the model is to be used for (None: the first). Raises
-    `UserError` that names the file when it is missing, damaged or of another program.
+    `objective`: which one of several the model is to be used for (None: the first).
     """
-    file = find_checkpoint(path)
-    checkpoint = read_whole(file)
     described = checkpoint[MODEL_KEY]
-    if translates(checkpoint):
-        raise UserError(
-            f"checkpoint {file} is of a translation model: it writes by xlm-translate only "
-            "(checkpoint=, source=, target=)"
-        )
     objectives = described.get("objectives", ["clm"])
     if objective not in (None, *objectives):
         raise UserError(f"objective={objective}: {file} was trained for {', '.join(objectives)}")

@@ -96,6 +96,11 @@ class RunFolder:
         data = {} if config is None else config.get("data", {})
         return None if "dir" not in data else str(data["dir"])
 
+    def sentence_tokens(self) -> int | None:
+        """Return how many tokens of sentences made a batch, None where that is not told."""
+        found = (self.config() or {}).get("data", {}).get("sentence_tokens")
+        return None if found is None else int(found)
+
     def config(self) -> dict[str, Any] | None:
         """Return the configuration of the run's last start, None without one."""
         path = self.path / "config.yaml"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ class TrainedTranslator:
     directions: list[str]  # `de-en`: what it was trained for; empty where that is not known
     path: Path  # the file that holds the weights
     load_text_model: Callable[[], TextModel]  # `UserError` where codes or vocabulary are missing
+    data_dir: str | None  # prepared folder that it was trained on, where that is known
+    stream_length: int  # tokens of a training sequence
+    sentence_tokens: int | None  # of a training batch of sentences, where that is known
     facts: dict[str, Any]  # what can be told of its origin
 
     def language_id(self, key: str, language: str) -> int:
@@ -45,6 +48,11 @@ def load_translator(source: str) -> TrainedTranslator:
     checkpoint = read_whole(file)
     if not translates(checkpoint):
         raise UserError(f"checkpoint {file}: {_NO_TRANSLATOR}")
+    return translator(checkpoint, file)
+
+
+def translator(checkpoint: Mapping[str, Any], file: Path) -> TrainedTranslator:
+    """Return the translation model that a checkpoint, read from `file`, holds."""
     described = checkpoint[MODEL_KEY]
     model = rebuild(Translator, checkpoint, file)
     run = RunFolder(file.parent.parent)
@@ -54,5 +62,8 @@ def load_translator(source: str) -> TrainedTranslator:
         directions=described.get("directions", []),
         path=file,
         load_text_model=lambda: run.text_model(model.arguments["vocab_size"]),
+        data_dir=run.data_dir(),
+        stream_length=described["stream_length"],
+        sentence_tokens=run.sentence_tokens(),
         facts={"steps": checkpoint["global_step"]},
     )

@@ -42,7 +42,7 @@ from original_files import write_original
 from training import WORDS
 
 from data_prep.verify import verify
-from xlm_lightning.checkpoint import load_checkpoint, newest_whole, sha256_file
+from xlm_lightning.checkpoint import newest_whole, sha256_file
 from xlm_lightning.errors import RunFailed, UserError
 from xlm_lightning.manifest import Manifest
 from xlm_lightning.metrics_csv import MetricsCsv
@@ -194,7 +194,7 @@ def _kinds(scratch: Path) -> dict[str, Kind]:
 
     def model_of(path: Path) -> Callable[[], str]:
         def read() -> str:
-            model = load_checkpoint(path)
+            model = load_model(str(path))
             return weights_sha256(model.model.state_dict())
 
         return read

@@ -56,8 +56,10 @@ class Evaluate:
         str | None, NotEmpty(), Existing("file"), Verbatim()
     ]  # crosslingual: a word, a tab and its translation a line, languages in alphabetical order
     sentences: Annotated[int, AtLeast(20)]  # crosslingual: among which a translation is looked for
-    seed: Seed  # of what a suite draws, and of its model with random weights
-    batch_size: Positive
+    beam: Positive  # a translator: hypotheses of a beam search; 1: greedy
+    length_penalty: Annotated[float, AtLeast(0)]  # score = log-probability / tokens**this
+    seed: Seed  # of what a suite draws and its model with random weights; of intervals of BLEU
+    batch_size: Annotated[int | None, AtLeast(1)]  # None: 16, or as in a translator's training
     accelerator: Accelerator
     precision: Annotated[str, OneOf(*EVALUATION_PRECISIONS)]
 
@@ -70,6 +72,11 @@ class Evaluate:
             for key in ("text", "text_file"):
                 if getattr(self, key) is not None:
                     yield f"suite={self.suite}", f"has sentences of its own; leave {key}= out"
+        if self.beam == 1 and self.length_penalty != 1:
+            yield (
+                f"length_penalty={self.length_penalty}",
+                "weighs the translations of a beam search; say beam=4, or leave it at 1",
+            )
         if self.dictionary is not None and self.suite != "crosslingual":
             yield f"dictionary={self.dictionary}", "is read by suite=crosslingual only"
         if (self.text or self.text_file) and self.language is None:
