@@ -83,7 +83,8 @@ ALLOWED: dict[str, set[str]] = {
     "wording": set(),
     "recall": ERRORS,
     "config_files": {"recall"},
-    "reporting": FILES | {"config_files", "recall", "run_folder", "wording", ""},  # "": the version
+    "reporting": FILES
+    | {"bleu", "config_files", "recall", "run_folder", "wording", ""},  # "": the version
     "report": FILES | {"reporting", "schema"},
     "word_map": {"text"},
     "provenance": {"manifest"},

@@ -101,12 +101,13 @@ def bootstrap(
         observed.append(_bleu(counts.sum(axis=0)))
         scores.append([_bleu(row) for row in drawn @ counts])
     bleu, resampled = np.array(observed), np.array(scores)  # (systems,), (systems, resamples)
-    differences = resampled[:, None] - resampled[None]
-    chance = np.abs(differences - differences.mean(axis=2, keepdims=True))
-    as_far = (chance >= np.abs(bleu[:, None] - bleu[None])[..., None]).sum(axis=2)
-    return Bootstrap(
-        observed, [interval(row) for row in resampled], (as_far + 1) / (resamples + 1), resampled
-    )
+    as_far = []  # (systems, systems), a row at a time: memory does not grow with its square
+    for own, its in zip(bleu, resampled, strict=True):
+        differences = its - resampled
+        chance = np.abs(differences - differences.mean(axis=1, keepdims=True))
+        as_far.append((chance >= np.abs(own - bleu)[:, None]).sum(axis=1))
+    p_values = (np.array(as_far) + 1) / (resamples + 1)
+    return Bootstrap(observed, [interval(row) for row in resampled], p_values, resampled)
 
 
 def interval(drawn: NDArray[np.float64]) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from xlm_lightning.errors import UserError
 from xlm_lightning.reporting import plots
+from xlm_lightning.reporting.chance import compared
 from xlm_lightning.reporting.coordinates import parallel_coordinates
 from xlm_lightning.reporting.page import Plot, render
 from xlm_lightning.reporting.record import RunRecord, number_of
@@ -102,6 +103,7 @@ def group_page(title: str, members: Sequence[Member]) -> str:
         typed=typed,
         coordinates=_coordinates(members, keys, best),
         transfer=transfer_plot([member.run for member in members if member.run]),
+        comparisons=compared([(member.name, member.run) for member in members if member.run]),
         table2=table2([member.run for member in members if member.run]),
         legend=[_label(member) for member in _with_run(members)],
         colours=plots.COLOURS,
