@@ -78,7 +78,7 @@ ALLOWED: dict[str, set[str]] = {
     "huggingface": ERRORS
     | {"layers", "model", "text", "tensor_names", "trained", "huggingface", ""},
     "model_card": ERRORS
-    | {"huggingface", "model_card", "run_folder", "text", "trained"}
+    | {"huggingface", "model_card", "run_folder", "text", "trained", "trained_translator"}
     | {"wording", ""},
     "wording": set(),
     "recall": ERRORS,
@@ -140,7 +140,7 @@ ALLOWED: dict[str, set[str]] = {
     "generate": TRAINED | {"batches", "generation"},
     "translate": FILES
     | {"batches", "generation", "machine", "schema", "text", "trained_translator"},
-    "export": TRAINED | {"atomic", "huggingface", "model_card"},
+    "export": TRAINED | {"atomic", "huggingface", "model_card", "trained_translator"},
     "prepare": {"data_prep", "schema", "text"},
     "legality": ERRORS,
     "schema": {"legality", "schema"},

@@ -37,7 +37,8 @@ def test_a_wheel_holds_everything_and_works_from_any_folder(tmp_path: Path) -> N
     conf = ROOT / "conf"
     assert packed == {str(path.relative_to(conf)) for path in conf.rglob("*.yaml")}
     assert {f"data_prep/{p.relative_to(ROOT / 'data_prep')}" for p in data_files()} <= set(names)
-    assert "xlm_lightning/model_card/card.md.jinja" in names
+    for template in ("card", "language_model", "translator"):
+        assert f"xlm_lightning/model_card/{template}.md.jinja" in names
     assert not [name for name in names if name.startswith(("tests/", "bench/"))]
 
     execute(sys.executable, "-m", "venv", "fresh", cwd=tmp_path)

@@ -15,6 +15,11 @@ from xlm_lightning.huggingface.writing import write_folder
 from xlm_lightning.model_card.card import MARKER, README, card_files
 from xlm_lightning.pretrained import load_model
 from xlm_lightning.trained import TrainedModel
+from xlm_lightning.trained_translator import (
+    TrainedTranslator,
+    holds_translator,
+    load_translator,
+)
 
 
 def export(config: schema.Export) -> dict[str, Any]:
@@ -24,6 +29,12 @@ def export(config: schema.Export) -> dict[str, Any]:
     out = Path(str(config.out))
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise UserError(f"out={out} is there already; remove it or choose another folder")
+    if holds_translator(config.checkpoint):
+        raise UserError(
+            f"checkpoint={config.checkpoint} is a translation model, and transformers has no XLM "
+            "decoder that reads a source: no folder of its kind can hold it\n"
+            "xlm-translate reads the run folder as it is; card_only=true writes a model card there"
+        )
     trained = load_model(config.checkpoint, config.objective)
     partial = out.parent / f"{TEMPORARY_PREFIX}{out.name}"
     shutil.rmtree(partial, ignore_errors=True)  # of an export that was killed
@@ -46,7 +57,7 @@ def export(config: schema.Export) -> dict[str, Any]:
 
 def _export_card(config: schema.Export) -> dict[str, Any]:
     """Write `README.md`, over one that this program has written, but over no other."""
-    trained = load_model(config.checkpoint, config.objective)
+    trained = _load(config)
     folder = _own_folder(config.checkpoint, trained) if config.out is None else Path(config.out)
     readme = folder / README
     try:
@@ -61,7 +72,19 @@ def _export_card(config: schema.Export) -> dict[str, Any]:
     return {"out": str(folder), "files": [README]}
 
 
-def _own_folder(checkpoint: str, trained: TrainedModel) -> Path:
+def _load(config: schema.Export) -> TrainedModel | TrainedTranslator:
+    """A language model, or a translation model, which has no objective to choose."""
+    if not holds_translator(config.checkpoint):
+        return load_model(config.checkpoint, config.objective)
+    if config.objective is not None:
+        raise UserError(
+            f"objective={config.objective}: checkpoint={config.checkpoint} is a translation model; "
+            "leave it out"
+        )
+    return load_translator(config.checkpoint)
+
+
+def _own_folder(checkpoint: str, trained: TrainedModel | TrainedTranslator) -> Path:
     """The run folder or exported folder that `checkpoint` names or lies in."""
     path = Path(checkpoint)
     if path.is_dir():

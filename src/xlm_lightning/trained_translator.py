@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xlm_lightning.checkpoint import MODEL_KEY, find_checkpoint, read_whole, rebuild, translates
+from xlm_lightning.checkpoint import (
+    MODEL_KEY,
+    find_checkpoint,
+    read_checkpoint,
+    read_whole,
+    rebuild,
+    translates,
+)
 from xlm_lightning.errors import UserError
 from xlm_lightning.run_folder import RunFolder
 from xlm_lightning.text.text_model import TextModel
@@ -34,6 +41,14 @@ class TrainedTranslator:
     def language_id(self, key: str, language: str) -> int:
         """Return the id of `language`; `UserError` with `key=` and the list otherwise."""
         return language_id(key, language, self.languages)
+
+
+def holds_translator(source: str) -> bool:
+    """Whether `source` is a run folder or `.ckpt` of a translation model, and no other model."""
+    path = Path(source)
+    if not path.exists() or path.suffix == ".pth" or (path / "config.json").is_file():
+        return False
+    return translates(read_checkpoint(find_checkpoint(path)))
 
 
 def load_translator(source: str) -> TrainedTranslator:
@@ -65,5 +80,8 @@ def translator(checkpoint: Mapping[str, Any], file: Path) -> TrainedTranslator:
         data_dir=run.data_dir(),
         stream_length=described["stream_length"],
         sentence_tokens=run.sentence_tokens(),
-        facts={"steps": checkpoint["global_step"]},
+        facts={
+            "steps": checkpoint["global_step"],
+            "objectives": ", ".join(described.get("objectives", [])),
+        },
     )

@@ -24,13 +24,13 @@ _FIXED: dict[str, Any] = {"asm": False, "layer_norm_eps": NORM_EPS, "is_encoder"
 _ORIGIN_UNKNOWN = {"text_mode": "unknown", "text_casing": "unknown"}
 
 
-def origin(trained: TrainedModel, text_model: TextModel) -> dict[str, Any]:
-    """Facts of the training: of a folder that was read, those told there, else these here.
+def origin(facts: Mapping[str, Any], text_model: TextModel) -> dict[str, Any]:
+    """`facts` of the training: of a folder that was read, those told there, else these here.
 
     Text mode and casing are those of the training text; a folder's own ids follow transformers'.
     """
     casing = "uncased" if text_model.lowercase_and_remove_accent else "cased"
-    return {"text_mode": text_model.mode, "text_casing": casing, **trained.facts}
+    return {"text_mode": text_model.mode, "text_casing": casing, **facts}
 
 
 def model_config(trained: TrainedModel, text_model: TextModel) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def model_config(trained: TrainedModel, text_model: TextModel) -> dict[str, Any]
             "version": __version__,
             "objective": trained.objective,
             "stream_length": trained.stream_length,
-            **origin(trained, text_model),
+            **origin(trained.facts, text_model),
         },
     }
 

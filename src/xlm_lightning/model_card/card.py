@@ -1,4 +1,7 @@
-"""The text of a model card: the template of this folder, filled with what is known of a model."""
+"""The text of a model card: a template of this folder, filled with what is known of a model.
+
+`card.md.jinja` is what all cards tell; the template of a kind of model fills its blocks.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +17,25 @@ from xlm_lightning import __version__
 from xlm_lightning.errors import UserError
 from xlm_lightning.huggingface.config import origin
 from xlm_lightning.model_card.impact import impact
+from xlm_lightning.model_card.language_model import of_language_model
 from xlm_lightning.model_card.metadata import corpus_name, metadata
-from xlm_lightning.model_card.record import TRAINING, read_record, source_of
+from xlm_lightning.model_card.record import TRAINING, Trained, read_record, source_of
 from xlm_lightning.model_card.tables import (
     data_table,
     language_name,
-    result_table,
-    suite_tables,
-    table,
     training_table,
 )
+from xlm_lightning.model_card.translator import of_translator
 from xlm_lightning.text.text_model import TextModel
 from xlm_lightning.trained import TrainedModel
 from xlm_lightning.wording import listed
 
 README = "README.md"
 MARKER = "<!-- Written by xlm-export, which replaces this file when it writes the card again. -->"
-TEMPLATE = Path(__file__).with_name("card.md.jinja")
-FIRST_WORDS = "Wikipedia was used to"
+TEMPLATES = Path(__file__).parent
 
 
-def card_files(trained: TrainedModel, stated: Mapping[str, Any]) -> dict[str, str]:
+def card_files(trained: Trained, stated: Mapping[str, Any]) -> dict[str, str]:
     """Return the card, and the record that lets it be written again, by their files' names.
 
     `stated`: what the author says, by the keys of `card.*`; None for what is not said, where an
@@ -54,24 +55,29 @@ def card_files(trained: TrainedModel, stated: Mapping[str, Any]) -> dict[str, st
     return files
 
 
-def _source_files(trained: TrainedModel) -> str:
+def _source_files(trained: Trained) -> str:
     if trained.path.suffix == ".ckpt":
         run = trained.path.parent.parent
         return f"{run}: summary.json, provenance.json or an evaluation is not as it was written"
     return f"{trained.path.with_name(TRAINING)} is not as xlm-export writes it; remove it"
 
 
-def _render(trained: TrainedModel, text_model: TextModel, record: Mapping[str, Any]) -> str:
+def _render(trained: Trained, text_model: TextModel, record: Mapping[str, Any]) -> str:
     card = record.get("card", {})
     name = card.get("name", default_name(trained))
+    if isinstance(trained, TrainedModel):
+        template, facts = "language_model.md.jinja", of_language_model(trained, record)
+    else:
+        template, facts = "translator.md.jinja", of_translator(trained, record)
     environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
         autoescape=False,  # Markdown
     )
-    text = environment.from_string(TEMPLATE.read_text("utf-8")).render(
+    text = environment.get_template(template).render(
         name=name,
         metadata=metadata(trained, record, card, name).to_yaml(),
         marker=MARKER,
@@ -79,8 +85,7 @@ def _render(trained: TrainedModel, text_model: TextModel, record: Mapping[str, A
         card=card,
         stated=partial(_stated, card),
         sentence=partial(_sentence, card),
-        suite=suite_tables,
-        first_words=FIRST_WORDS,
+        **facts,
         **_model(trained, text_model),
         **_training(trained, record),
         **impact(record, card),
@@ -88,11 +93,12 @@ def _render(trained: TrainedModel, text_model: TextModel, record: Mapping[str, A
     return "\n".join(_without_double_blanks(text.splitlines())) + "\n"
 
 
-def default_name(trained: TrainedModel) -> str:
+def default_name(trained: Trained) -> str:
     """Named as the published models are: xlm-clm-ende-1024."""
     languages = trained.languages
     together = "".join(languages) if len(languages) < 5 else f"{len(languages)}-languages"
-    return f"xlm-{trained.objective}-{together}-{trained.model.arguments['dim']}"
+    kind = trained.objective if isinstance(trained, TrainedModel) else "translator"
+    return f"xlm-{kind}-{together}-{trained.model.arguments['dim']}"
 
 
 def _stated(card: Mapping[str, Any], key: str) -> str:
@@ -109,65 +115,35 @@ def _without_double_blanks(lines: list[str]) -> list[str]:
     return [line for before, line in zip(["", *lines], lines, strict=False) if line or before]
 
 
-def _model(trained: TrainedModel, text_model: TextModel) -> dict[str, Any]:
+def _model(trained: Trained, text_model: TextModel) -> dict[str, Any]:
     """What the weights and the text model tell by themselves."""
-    shape = trained.model.arguments
     names = [language_name(language) for language in trained.languages]
     ids = [f"{names[index]} (`{code}`, id {index})" for index, code in enumerate(trained.languages)]
-    rows = [
-        ["Layers", f"{shape['layers']}"],
-        ["Width", f"{shape['dim']:,}"],
-        ["Attention heads", f"{shape['heads']}"],
-        ["Vocabulary", f"{shape['vocab_size']:,} tokens"],
-        ["Positions", f"{shape['max_positions']:,}, {_positions(shape['position_init'])}"],
-        ["Activation", shape["activation"]],
-        ["Layer norms", "behind each part of a layer (post-norm)"],
-        ["Output layer", "tied to the embeddings" if shape["tied_output"] else "of its own"],
-        ["Attention", "to earlier positions only" if trained.causal else "to all positions"],
-        ["Objective", trained.objective],
-    ]
     return {
         "trained": trained,
         "text_model": text_model,
-        "shape": shape,
-        "causal": trained.causal,
-        "objectives": trained.facts.get("objectives", trained.objective),
-        "origin": origin(trained, text_model),
+        "shape": trained.model.arguments,
+        "origin": origin(trained.facts, text_model),
         "languages": listed(names),
-        "languages_or": " or ".join(filter(None, [", ".join(names[:-1]), names[-1]])),
         "languages_with_ids": ", ".join(ids),
         "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
-        "architecture": table(["", ""], rows),
     }
 
 
-def _positions(init: str) -> str:
-    return "fixed sinusoids" if init == "fixed_sinusoidal" else "learned"
-
-
-def _training(trained: TrainedModel, record: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of the run, its data, its scores and its software."""
+def _training(trained: Trained, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of the run, its data and its software."""
     summary = record.get("summary", {})
     provenance = record.get("provenance", {})
     data = provenance.get("data", {})
-    shares = summary.get("grammatical", {})
     return {
         "source": source_of(trained, record),
         "summary": summary,
-        "evaluations": record.get("evaluations", {}),
         "other_weights": summary.get("scored_step"),
-        "init_from": record.get("config", {}).get("model", {}).get("init_from"),
         "synthetic": corpus_name(record) == "sample",
         "data": data,
         "corpus": _corpus(data) if "splits" in data else "",
         "data_table": data_table(data) if "splits" in data else "",
         "training_table": training_table(trained, record),
-        "result_table": result_table(trained, summary),
-        "grammatical": listed(
-            [f"{share:.0%} ({language_name(language)})" for language, share in shares.items()]
-        )
-        if shares
-        else "",
         "software": _software(provenance),
     }
 

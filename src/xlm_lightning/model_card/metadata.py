@@ -9,11 +9,14 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from xlm_lightning.model_card.record import Trained, begun_from, objectives_of
 from xlm_lightning.trained import TrainedModel
+from xlm_lightning.trained_translator import TrainedTranslator
 
 SPLITS = {"valid": "validation", "test": "test"}  # -> the hub's name
 METRICS = {"perplexity": "Perplexity", "accuracy": "Accuracy", "bits_per_byte": "Bits per byte"}
-TASKS = {"clm": "text-generation", "mlm": "fill-mask", "tlm": "fill-mask"}
+TRANSLATION_METRICS = {"bleu": "BLEU", "chrf": "chrF"}  # those that compare between programs
+TASKS = {"clm": "text-generation", "mlm": "fill-mask", "tlm": "fill-mask", "mt": "translation"}
 # Identifiers of general licences that the hub knows; any other licence is `other` with a name.
 _HUB_LICENSES = """
     apache-2.0 mit openrail bigscience-openrail-m creativeml-openrail-m openrail++ afl-3.0
@@ -25,25 +28,46 @@ _HUB_LICENSES = """
     lppl-1.3c ms-pl mpl-2.0 odc-by odbl osl-3.0 postgresql ofl-1.1 ncsa unlicense zlib pddl lgpl-lr
     """
 LICENSES = frozenset(_HUB_LICENSES.split())
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")  # OWNER/NAME; a folder may have more slashes
 
 
 def metadata(
-    trained: TrainedModel, record: Mapping[str, Any], card: Mapping[str, str], name: str
+    trained: Trained, record: Mapping[str, Any], card: Mapping[str, str], name: str
 ) -> ModelCardData:
     """`card`: what the author has stated. What is not known is left out."""
-    config = record.get("config", {})
-    source = config.get("model", {}).get("init_from")
+    if isinstance(trained, TrainedModel):
+        kind = _language_model(trained, record)
+    else:
+        kind = _translator(trained, record)
     return ModelCardData(
         model_name=name,
         language=trained.languages,
-        library_name="transformers",
-        pipeline_tag=TASKS[trained.objective],
-        tags=["xlm", "cross-lingual", trained.objective],
-        base_model=source if source is not None and "/" in source else None,
         eval_results=list(_eval_results(trained, record)) or None,
+        **kind,
         **_license(card.get("license")),
         **_emissions(record),
     )
+
+
+def _language_model(trained: TrainedModel, record: Mapping[str, Any]) -> dict[str, Any]:
+    source = record.get("config", {}).get("model", {}).get("init_from")
+    return {
+        "library_name": "transformers",
+        "pipeline_tag": TASKS[trained.objective],
+        "tags": ["xlm", "cross-lingual", trained.objective],
+        "base_model": source if source is not None and "/" in source else None,
+    }
+
+
+def _translator(trained: TrainedTranslator, record: Mapping[str, Any]) -> dict[str, Any]:
+    sources = {source for source in begun_from(record).values() if source is not None}
+    return {
+        "library_name": "xlm-lightning",
+        "pipeline_tag": TASKS["mt"],
+        "tags": ["translation", "xlm", "cross-lingual", *objectives_of(trained)],
+        "metrics": list(TRANSLATION_METRICS),
+        "base_model": sorted(filter(_HUB_NAME.fullmatch, sources)) or None,
+    }
 
 
 def scores(
@@ -60,7 +84,10 @@ def scores(
             yield objective, name, row
 
 
-def first_objective(trained: TrainedModel) -> str:
+def first_objective(trained: Trained) -> str:
+    """Whose rows stand first in `summary.json`: of a translator, those of translating."""
+    if isinstance(trained, TrainedTranslator):
+        return "mt"
     return str(trained.facts.get("objectives", trained.objective)).partition(",")[0]
 
 
@@ -70,13 +97,15 @@ def corpus_name(record: Mapping[str, Any]) -> str:
     return str(data.get("corpus", {}).get("name", "text"))
 
 
-def _eval_results(trained: TrainedModel, record: Mapping[str, Any]) -> Iterator[EvalResult]:
+def _eval_results(trained: Trained, record: Mapping[str, Any]) -> Iterator[EvalResult]:
     corpus = corpus_name(record)
     summary = record.get("summary", {})
     for split, hub_split in SPLITS.items():
-        for objective, language, row in scores(summary.get(split, {}), first_objective(trained)):
-            for metric, title in METRICS.items():
+        found = summary.get(split, {})
+        for objective, language, row in scores(found, first_objective(trained)):
+            for metric, title in (TRANSLATION_METRICS if "bleu" in row else METRICS).items():
                 if metric in row and math.isfinite(row[metric]):
+                    signature = found["mean"].get(f"{metric}_signature")
                     yield EvalResult(
                         task_type=TASKS[objective],
                         dataset_type=corpus,
@@ -86,6 +115,7 @@ def _eval_results(trained: TrainedModel, record: Mapping[str, Any]) -> Iterator[
                         metric_type=metric,
                         metric_name=title,
                         metric_value=row[metric],
+                        metric_args={"signature": signature} if signature else None,
                     )
 
 

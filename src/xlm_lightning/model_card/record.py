@@ -14,7 +14,9 @@ from typing import Any
 from xlm_lightning.errors import UserError
 from xlm_lightning.run_folder import RunFolder, read_json
 from xlm_lightning.trained import TrainedModel
+from xlm_lightning.trained_translator import TrainedTranslator
 
+Trained = TrainedModel | TrainedTranslator
 TRAINING = "training.json"
 SUITES = ("bias", "crosslingual")  # of xlm-evaluate: RUN/evaluations/NAME.json
 _SCORES = ("valid", "test", "limit", "grammatical")
@@ -23,9 +25,12 @@ _SUMMARY = (
     *("precision", "accelerator", "world_size", "seed", "energy"),
     *_SCORES,
 )
-_PROVENANCE = ("git_revision", "python", "packages", "hardware", "data")
+_PROVENANCE = ("git_revision", "python", "packages", "hardware", "data", "start")
 _CONFIG = {
-    "data": ("batch_size", "stream_length", "alpha", "max_pairs", "sentence_tokens", "pair_tokens"),
+    "data": (
+        *("batch_size", "stream_length", "alpha"),
+        *("max_pairs", "sentence_tokens", "sentence_max_length", "pair_tokens"),
+    ),
     "model": ("dropout", "attention_dropout", "init", "position_init"),
     "objective": None,
     "optimizer": None,
@@ -33,9 +38,11 @@ _CONFIG = {
     "trainer": ("max_steps", "gradient_clip_val", "strategy"),
     "energy": None,
 }  # None: all keys
+NETWORKS = ("encoder", "decoder")  # of a translator
+_SOURCES = ("init_from", *(f"{name}_from" for name in NETWORKS))  # what weights began from
 
 
-def read_record(trained: TrainedModel) -> dict[str, Any]:
+def read_record(trained: Trained) -> dict[str, Any]:
     """Return the record of `trained`; empty for a model that others have trained.
 
     Its parts are `summary`, `provenance` and `config` (of the files of these names), `evaluations`,
@@ -51,7 +58,7 @@ def read_record(trained: TrainedModel) -> dict[str, Any]:
     return record
 
 
-def source_of(trained: TrainedModel, record: Mapping[str, Any]) -> str:
+def source_of(trained: Trained, record: Mapping[str, Any]) -> str:
     """Who trained a model, and what is known of it: `run` (ours, with its record), `ours` (without
     one), `original` (the original XLM program) or `foreign`."""
     if "provenance" in record or "summary" in record:
@@ -59,6 +66,18 @@ def source_of(trained: TrainedModel, record: Mapping[str, Any]) -> str:
     if "steps" in trained.facts:
         return "ours"
     return "original" if "origin" in trained.facts else "foreign"
+
+
+def objectives_of(trained: TrainedTranslator) -> list[str]:
+    """What a translator was trained for."""
+    objectives: list[str] = trained.facts["objectives"].split(", ")
+    return objectives
+
+
+def begun_from(record: Mapping[str, Any]) -> dict[str, str | None]:
+    """Network of a translator -> the model that its weights began from, None for random ones."""
+    model = record.get("config", {}).get("model", {})
+    return {name: model.get(f"{name}_from") or model.get("init_from") for name in NETWORKS}
 
 
 def _of_run(run: RunFolder, step: int) -> dict[str, Any]:
@@ -100,10 +119,11 @@ def _config(whole: Mapping[str, Any]) -> dict[str, Any]:
         for group, keys in _CONFIG.items()
         if group in whole
     }
-    source = whole.get("model", {}).get("init_from")
-    if source is not None:
-        is_path = Path(source).is_absolute() or Path(source).exists()
-        kept["model"]["init_from"] = Path(source).name if is_path else source
+    for key in _SOURCES:
+        source = whole.get("model", {}).get(key)
+        if source is not None:
+            is_path = Path(source).is_absolute() or Path(source).exists()
+            kept["model"][key] = Path(source).name if is_path else source
     return kept
 
 

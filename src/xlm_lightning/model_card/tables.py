@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from xlm_lightning.model_card.metadata import SPLITS, first_objective, scores
-from xlm_lightning.model_card.record import source_of
+from xlm_lightning.model_card.record import Trained, source_of
 from xlm_lightning.trained import TrainedModel
 from xlm_lightning.wording import duration, listed
 
@@ -67,12 +67,32 @@ def _flat(languages: Mapping[str, Any], pair: str = "") -> Iterator[tuple[str, M
             yield from _flat(counts, name)
 
 
-def result_table(trained: TrainedModel, summary: Mapping[str, Any]) -> str:
-    """Every row that the run has scored; empty where it has scored none."""
+def shape_rows(shape: Mapping[str, Any]) -> list[Row]:
+    """The architecture of a network, as far as all of them have it."""
+    return [
+        ["Layers", f"{shape['layers']}"],
+        ["Width", f"{shape['dim']:,}"],
+        ["Attention heads", f"{shape['heads']}"],
+        ["Vocabulary", f"{shape['vocab_size']:,} tokens"],
+        ["Positions", f"{shape['max_positions']:,}, {_positions(shape['position_init'])}"],
+        ["Activation", shape["activation"]],
+        ["Layer norms", "behind each part of a layer (post-norm)"],
+        ["Output layer", "tied to the embeddings" if shape["tied_output"] else "of its own"],
+    ]
+
+
+def _positions(init: str) -> str:
+    return "fixed sinusoids" if init == "fixed_sinusoidal" else "learned"
+
+
+def result_table(trained: Trained, summary: Mapping[str, Any]) -> str:
+    """Every text that the run has scored a language model on; empty where there is none."""
     rows = []
     limit = summary.get("limit", {})
     for split in SPLITS:
         for objective, language, row in scores(summary.get(split, {}), first_objective(trained)):
+            if "bleu" in row:
+                continue
             known = split == "valid" and objective == "clm" and language in limit
             rows.append(
                 [
@@ -134,14 +154,13 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
-def training_table(trained: TrainedModel, record: Mapping[str, Any]) -> str:
+def training_table(trained: Trained, record: Mapping[str, Any]) -> str:
     """What decided the weights, and how fast it went; only what was recorded, maybe nothing."""
     summary, config = record.get("summary", {}), record.get("config", {})
-    told = source_of(trained, record) != "foreign"  # else a length is only assumed
     rows = [["Step of these weights", _count(trained.facts.get("steps"))]]
     rows += [
         ["Tokens seen", _count(summary.get("tokens_seen"))],
-        ["Tokens in a sequence", _count(trained.stream_length) if told else ""],
+        *_length_rows(trained, record),
         *_batch_rows(summary),
         *_optimizer_rows(config),
         ["Precision", summary.get("precision", "")],
@@ -152,6 +171,18 @@ def training_table(trained: TrainedModel, record: Mapping[str, Any]) -> str:
     ]
     known = [row for row in rows if row[1]]
     return table(["", ""], known) if known else ""
+
+
+def _length_rows(trained: Trained, record: Mapping[str, Any]) -> list[list[str]]:
+    """What the model was fed with at a time."""
+    if isinstance(trained, TrainedModel):
+        told = source_of(trained, record) != "foreign"  # else a length is only assumed
+        return [["Tokens in a sequence", _count(trained.stream_length) if told else ""]]
+    data = record.get("config", {}).get("data", {})
+    return [
+        ["Tokens in a micro-batch, at most", _count(data.get("sentence_tokens"))],
+        ["Tokens in a sentence, at most", _count(data.get("sentence_max_length"))],
+    ]
 
 
 def _batch_rows(summary: Mapping[str, Any]) -> list[list[str]]:
