@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 from data_prep.claims import one_at_a_time
-from data_prep.fetching import Patience, fetch, fetch_text
+from data_prep.fetching import Checksum, Patience, fetch, fetch_text
 from data_prep.holdout import HoldOut, write_splits
 from data_prep.pool import start_workers
 from data_prep.progress import note, show_progress
@@ -94,7 +94,8 @@ def wikipedia(
                 site = f"{base_url.rstrip('/')}/{language}wiki"
                 dump_date, sha1 = _published_dump(site, language, date, patience)
                 dump = folder / f"{language}wiki-{dump_date}-pages-articles.xml.bz2"
-                fetch(f"{site}/{dump_date}/{dump.name}", dump, sha1=sha1, patience=patience)
+                url, checksum = f"{site}/{dump_date}/{dump.name}", Checksum("sha1", sha1)
+                fetch(url, dump, checksum=checksum, patience=patience)
                 name = f"wikipedia.{dump_date}.{language}"
                 targets = _targets(folder, name, [sha1], hold_out)
                 if not _all_there(targets):
@@ -121,7 +122,7 @@ def _fetch_crawls(
     for year in sorted(set(years)):
         name = f"news.{year}.{language}.shuffled.deduped.gz"
         url = f"{base_url.rstrip('/')}/{language}/{name}"
-        fetch(url, folder / name, sha1=None, patience=patience)
+        fetch(url, folder / name, checksum=None, patience=patience)
         crawls.append(folder / name)
     return crawls
 

@@ -39,6 +39,22 @@ class Patience:
     timeout_seconds: float = 60.0  # without a byte
 
 
+@dataclass(frozen=True)
+class Checksum:
+    """What a file's hash must be."""
+
+    algorithm: str  # as hashlib calls it
+    published: str  # hexadecimal digits
+
+    def complaint(self, path: Path) -> str:
+        """What is wrong with a file, empty for the right one."""
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, self.algorithm).hexdigest()
+        if found == self.published:
+            return ""
+        return f"has the {self.algorithm} {found}, published is {self.published}"
+
+
 class _TryAgainError(Exception):
     """The transfer broke off in a way that may pass; `wait_seconds` if the server asked for it."""
 
@@ -47,11 +63,11 @@ class _TryAgainError(Exception):
         self.wait_seconds = wait_seconds
 
 
-def fetch(url: str, target: Path, *, sha1: str | None, patience: Patience) -> None:
+def fetch(url: str, target: Path, *, checksum: Checksum | None, patience: Patience) -> None:
     """Download `url` to `target`, unless it is there already (it gets its name when checked).
 
     Raises `UserError` for an address that does not exist, a server that keeps failing, and a file
-    whose hash is not the published `sha1`.
+    whose hash is not the published `checksum`.
     """
     if target.is_file():
         return
@@ -59,14 +75,14 @@ def fetch(url: str, target: Path, *, sha1: str | None, patience: Patience) -> No
     partial = _Partial(target)
     for last in (False, True):
         _transfer(url, partial, patience)
-        found = partial.sha1() if sha1 is not None else None
-        if found == sha1:
+        wrong = "" if checksum is None else checksum.complaint(partial.path)
+        if not wrong:
             partial.publish()
             return
         partial.discard()  # perhaps damaged on the way, or joined from two versions: once more
         if not last:
             note(f"{url}: the checksum is wrong; downloading it once more")
-    raise UserError(f"{url} has the sha1 {found}, published is {sha1}; try another date or mirror")
+    raise UserError(f"{url} {wrong}; try another date or mirror")
 
 
 def fetch_text(url: str, patience: Patience) -> str:
@@ -89,17 +105,17 @@ class _Partial:
 
     def __init__(self, target: Path) -> None:
         self._target = target
-        self._path = target.with_name(f"{target.name}.part")
+        self.path = target.with_name(f"{target.name}.part")
         self._record = target.with_name(f"{target.name}.part.json")
         self.version: dict[str, Any] = {}
-        if self._path.is_file() and self._record.is_file():
+        if self.path.is_file() and self._record.is_file():
             self.version = json.loads(self._record.read_bytes())
 
     @property
     def size(self) -> int:
         """Bytes of the known version that are here; 0 when they could not be continued."""
         continuable = self.version.get("etag") or self.version.get("last_modified")
-        return self._path.stat().st_size if continuable and self._path.is_file() else 0
+        return self.path.stat().st_size if continuable and self.path.is_file() else 0
 
     @property
     def total(self) -> int | None:
@@ -108,21 +124,17 @@ class _Partial:
 
     def open(self, version: dict[str, Any], *, append: bool) -> IO[bytes]:
         if not append:
-            self._path.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
             write_json(self._record, version)
             self.version = version
-        return self._path.open("ab")
-
-    def sha1(self) -> str:
-        with self._path.open("rb") as file:
-            return hashlib.file_digest(file, "sha1").hexdigest()
+        return self.path.open("ab")
 
     def publish(self) -> None:
-        self._path.replace(self._target)
+        self.path.replace(self._target)
         self._record.unlink()
 
     def discard(self) -> None:
-        self._path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
         self._record.unlink(missing_ok=True)
         self.version = {}
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from file_server import Remote, serve
 
-from data_prep.fetching import Patience, fetch, fetch_text
+from data_prep.fetching import Checksum, Patience, fetch, fetch_text
 from xlm_lightning.errors import UserError
 
 CONTENT = random.Random(0).randbytes(3_000_000)
@@ -33,7 +33,12 @@ def sha1(content: bytes) -> str:
 
 
 def get(remote: Remote, folder: Path, content: bytes = CONTENT) -> Path:
-    fetch(f"{remote.url}/file", folder / "file", sha1=sha1(content), patience=HURRIED)
+    fetch(
+        f"{remote.url}/file",
+        folder / "file",
+        checksum=Checksum("sha1", sha1(content)),
+        patience=HURRIED,
+    )
     assert (folder / "file").read_bytes() == content
     assert [path.name for path in folder.iterdir()] == ["file"]
     return folder / "file"
@@ -83,7 +88,9 @@ def test_a_file_that_changed_between_attempts_comes_anew(remote, tmp_path, ignor
     remote.ignore_if_range = ignore_if_range
     remote.break_off_after = [1_000_000] * 4
     with pytest.raises(UserError, match="broke off"):
-        fetch(f"{remote.url}/file", tmp_path / "file", sha1=None, patience=Patience(1, 0.0, 5.0))
+        fetch(
+            f"{remote.url}/file", tmp_path / "file", checksum=None, patience=Patience(1, 0.0, 5.0)
+        )
     assert (tmp_path / "file.part").stat().st_size == 1_000_000
     remote.files["/file"] = OTHER
     remote.break_off_after = []
@@ -93,7 +100,12 @@ def test_a_file_that_changed_between_attempts_comes_anew(remote, tmp_path, ignor
 
 def test_a_wrong_checksum_is_told_after_a_second_try(remote, tmp_path):
     with pytest.raises(UserError, match=f"has the sha1 {sha1(CONTENT)}, published is 0000"):
-        fetch(f"{remote.url}/file", tmp_path / "file", sha1="0" * 40, patience=HURRIED)
+        fetch(
+            f"{remote.url}/file",
+            tmp_path / "file",
+            checksum=Checksum("sha1", "0" * 40),
+            patience=HURRIED,
+        )
     assert statuses(remote) == [200, 200]
     assert list(tmp_path.iterdir()) == []
 
@@ -101,7 +113,9 @@ def test_a_wrong_checksum_is_told_after_a_second_try(remote, tmp_path):
 def test_damage_in_the_kept_part_is_mended_by_the_second_try(remote, tmp_path):
     remote.break_off_after = [1_000_000]
     with pytest.raises(UserError):
-        fetch(f"{remote.url}/file", tmp_path / "file", sha1=None, patience=Patience(1, 0.0, 5.0))
+        fetch(
+            f"{remote.url}/file", tmp_path / "file", checksum=None, patience=Patience(1, 0.0, 5.0)
+        )
     part = tmp_path / "file.part"
     part.write_bytes(bytes(1_000_000))
     get(remote, tmp_path)
@@ -119,7 +133,7 @@ def test_a_whole_part_needs_no_request(remote, tmp_path):
 
 def test_a_missing_file_is_the_users_mistake(remote, tmp_path):
     with pytest.raises(UserError, match=r"/nowhere: HTTP 404 .*; check the language"):
-        fetch(f"{remote.url}/nowhere", tmp_path / "x", sha1=None, patience=HURRIED)
+        fetch(f"{remote.url}/nowhere", tmp_path / "x", checksum=None, patience=HURRIED)
     assert statuses(remote) == [404]
     assert list(tmp_path.iterdir()) == []
 
@@ -133,7 +147,7 @@ def test_a_busy_server_is_asked_again(remote, tmp_path):
 def test_a_server_that_keeps_failing_is_given_up(remote, tmp_path):
     remote.statuses = [503] * 10
     with pytest.raises(UserError, match=r"HTTP 503 \(4 attempts\); run the same command again"):
-        fetch(f"{remote.url}/file", tmp_path / "file", sha1=None, patience=HURRIED)
+        fetch(f"{remote.url}/file", tmp_path / "file", checksum=None, patience=HURRIED)
     assert len(remote.requests) == 4
 
 
@@ -145,9 +159,9 @@ def test_progress_restarts_the_count_of_attempts(remote, tmp_path):
 
 def test_nobody_there_and_no_web_address(tmp_path):
     with pytest.raises(UserError, match="no connection"):
-        fetch("http://127.0.0.1:1/file", tmp_path / "file", sha1=None, patience=HURRIED)
+        fetch("http://127.0.0.1:1/file", tmp_path / "file", checksum=None, patience=HURRIED)
     with pytest.raises(UserError, match="is no http or https address"):
-        fetch("file:///etc/passwd", tmp_path / "file", sha1=None, patience=HURRIED)
+        fetch("file:///etc/passwd", tmp_path / "file", checksum=None, patience=HURRIED)
 
 
 def test_texts_are_read_and_asked_for_again(remote):
@@ -160,7 +174,7 @@ def test_a_killed_download_goes_on_at_its_byte(remote, tmp_path):
     remote.break_off_after = [1_500_000]
     program = (
         "import sys\nfrom pathlib import Path\nfrom data_prep.fetching import Patience, fetch\n"
-        "fetch(sys.argv[1], Path(sys.argv[2]), sha1=None, patience=Patience(8, 60.0, 60.0))\n"
+        "fetch(sys.argv[1], Path(sys.argv[2]), checksum=None, patience=Patience(8, 60.0, 60.0))\n"
     )
     arguments = [sys.executable, "-c", program, f"{remote.url}/file", str(tmp_path / "file")]
     with subprocess.Popen(arguments, stderr=subprocess.PIPE) as process:
