@@ -13,13 +13,9 @@ from xlm_lightning.errors import UserError
 from xlm_lightning.huggingface.hub import push
 from xlm_lightning.huggingface.writing import write_folder
 from xlm_lightning.model_card.card import MARKER, README, card_files
-from xlm_lightning.pretrained import load_model
+from xlm_lightning.pretrained import load_any
 from xlm_lightning.trained import TrainedModel
-from xlm_lightning.trained_translator import (
-    TrainedTranslator,
-    holds_translator,
-    load_translator,
-)
+from xlm_lightning.trained_translator import TrainedTranslator
 
 
 def export(config: schema.Export) -> dict[str, Any]:
@@ -29,13 +25,13 @@ def export(config: schema.Export) -> dict[str, Any]:
     out = Path(str(config.out))
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise UserError(f"out={out} is there already; remove it or choose another folder")
-    if holds_translator(config.checkpoint):
+    trained = _load(config)
+    if isinstance(trained, TrainedTranslator):
         raise UserError(
             f"checkpoint={config.checkpoint} is a translation model, and transformers has no XLM "
             "decoder that reads a source: no folder of its kind can hold it\n"
             "xlm-translate reads the run folder as it is; card_only=true writes a model card there"
         )
-    trained = load_model(config.checkpoint, config.objective)
     partial = out.parent / f"{TEMPORARY_PREFIX}{out.name}"
     shutil.rmtree(partial, ignore_errors=True)  # of an export that was killed
     try:
@@ -74,14 +70,13 @@ def _export_card(config: schema.Export) -> dict[str, Any]:
 
 def _load(config: schema.Export) -> TrainedModel | TrainedTranslator:
     """A language model, or a translation model, which has no objective to choose."""
-    if not holds_translator(config.checkpoint):
-        return load_model(config.checkpoint, config.objective)
-    if config.objective is not None:
+    trained = load_any(config.checkpoint, config.objective)
+    if isinstance(trained, TrainedTranslator) and config.objective is not None:
         raise UserError(
             f"objective={config.objective}: checkpoint={config.checkpoint} is a translation model; "
             "leave it out"
         )
-    return load_translator(config.checkpoint)
+    return trained
 
 
 def _own_folder(checkpoint: str, trained: TrainedModel | TrainedTranslator) -> Path:

@@ -10,7 +10,6 @@ from typing import Any
 from xlm_lightning.checkpoint import (
     MODEL_KEY,
     find_checkpoint,
-    read_checkpoint,
     read_whole,
     rebuild,
     translates,
@@ -41,14 +40,6 @@ class TrainedTranslator:
     def language_id(self, key: str, language: str) -> int:
         """Return the id of `language`; `UserError` with `key=` and the list otherwise."""
         return language_id(key, language, self.languages)
-
-
-def holds_translator(source: str) -> bool:
-    """Whether `source` is a run folder or `.ckpt` of a translation model, and no other model."""
-    path = Path(source)
-    if not path.exists() or path.suffix == ".pth" or (path / "config.json").is_file():
-        return False
-    return translates(read_checkpoint(find_checkpoint(path)))
 
 
 def load_translator(source: str) -> TrainedTranslator:
