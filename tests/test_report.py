@@ -16,6 +16,7 @@ from in_process import call
 from xlm_lightning.report import leave_report
 from xlm_lightning.reporting import plots
 from xlm_lightning.reporting.coordinates import parallel_coordinates
+from xlm_lightning.reporting.group_page import Member, group_page
 from xlm_lightning.reporting.record import Point, RunRecord
 from xlm_lightning.reporting.transfer import transfer_plot, transfer_rows, write_transfer
 
@@ -164,6 +165,25 @@ def test_coordinates_of_numbers_and_words() -> None:
     assert [places[run, "lr"] for run in "wxyz"] == pytest.approx([0, 0.25, 0.5, 1])
     assert [places[run, "init"] for run in "wxyz"] == [1, 0, 1, None]
     assert [label["label"] for label in labels] == ["0.1", "0.3", "0.5", "a", "b"]
+
+
+def test_translators_are_compared_by_bleu_unless_other_models_stand_beside() -> None:
+    def page(*figures: tuple[float, float | None]) -> str:
+        members = [
+            Member(f"run {i}", "finished", {"seed": i}, perplexity, bleu, seconds=1.0)
+            for i, (perplexity, bleu) in enumerate(figures)
+        ]
+        return group_page("a sweep", members)
+
+    translators = page((3.0, 7.5), (5.0, 31.25))
+    assert re.search(r"best run</span><b>run 1</b>.*mean BLEU 31.25", translators)
+    assert re.findall(r'<button type="button">(\w+)</button>', translators)[2:4] == [
+        *("BLEU", "perplexity")
+    ]
+    assert "to its BLEU; higher is better" in translators
+    mixed = page((3.0, None), (5.0, 31.25))
+    assert re.search(r"best run</span><b>run 0</b>.*mean perplexity 3.000", mixed)
+    assert "BLEU" not in mixed.partition("<body")[2]
 
 
 @pytest.mark.slow

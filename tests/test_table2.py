@@ -172,7 +172,9 @@ def test_a_single_seed_has_no_interval() -> None:
 
 def test_the_page_of_a_sweep_shows_the_table(runs: list[RunRecord]) -> None:
     def page(of: Sequence[RunRecord]) -> str:
-        members = [Member(str(i), "finished", {}, None, None, run=run) for i, run in enumerate(of)]
+        members = [
+            Member(str(i), "finished", {}, None, None, None, run=run) for i, run in enumerate(of)
+        ]
         return group_page("a sweep", members)
 
     shown = page(runs).partition('<h2 id="table2">')[2].partition("</table>")[0]

@@ -11,6 +11,11 @@ class Monitor(NamedTuple):
     name: str  # in callbacks, metrics.csv and dashboards
     mode: Literal["min", "max"]
 
+    @property
+    def figure(self) -> str:
+        """Its name in a summary."""
+        return self.name.rpartition("/")[2]
+
 
 # As in the original: the mean over languages, or over the directions of translation.
 PERPLEXITY = Monitor("valid/mean/perplexity", "min")

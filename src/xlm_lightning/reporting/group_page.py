@@ -6,10 +6,12 @@ import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from xlm_lightning.errors import UserError
+from xlm_lightning.monitor import BLEU, PERPLEXITY, Monitor
 from xlm_lightning.reporting import plots
 from xlm_lightning.reporting.chance import compared
 from xlm_lightning.reporting.coordinates import parallel_coordinates
@@ -27,6 +29,7 @@ _OF_THE_TABLE = (
     "status",
     "exit_code",
     "perplexity",
+    "bleu",
     "by_language",
     "seconds",
     "run_dir",
@@ -44,7 +47,8 @@ class Member:
     name: str
     status: str
     choice: Mapping[str, Any]  # of the keys in which the members differ
-    perplexity: float | None  # what is compared: mean over languages
+    perplexity: float | None  # mean over languages
+    bleu: float | None  # of a translator, mean over directions
     seconds: float | None
     error: str | None = None
     command: str | None = None
@@ -76,7 +80,8 @@ def compared_members(folders: Sequence[Path], report: Path) -> list[Member]:
             name=run.name,
             status=run.status,
             choice={key: run.flat_config.get(key) for key in differing},
-            perplexity=_perplexity(run),
+            perplexity=_last(run, PERPLEXITY),
+            bleu=_last(run, BLEU),
             seconds=run.summary.get("seconds"),
             error=run.summary.get("error"),
             run=run,
@@ -88,8 +93,8 @@ def compared_members(folders: Sequence[Path], report: Path) -> list[Member]:
 
 def group_page(title: str, members: Sequence[Member]) -> str:
     """Return the HTML of a report on several runs."""
-    finished = [member for member in _scored(members) if member.status == "finished"]
-    best = min(finished, key=lambda member: member.perplexity or 0, default=None)
+    monitor = _monitor(members)
+    best = _best(members, monitor)
     keys = list(members[0].choice)
     languages = list(dict.fromkeys(name for m in members if m.run for name in m.run.languages))
     return render(
@@ -97,11 +102,12 @@ def group_page(title: str, members: Sequence[Member]) -> str:
         title=title,
         members=members,
         best=best,
+        bleu=monitor == BLEU,
         keys=keys,
         languages=languages,
         counts=_counts(members),
         typed=typed,
-        coordinates=_coordinates(members, keys, best),
+        coordinates=_coordinates(members, keys, best, monitor),
         transfer=transfer_plot([member.run for member in members if member.run]),
         comparisons=compared([(member.name, member.run) for member in members if member.run]),
         table2=table2([member.run for member in members if member.run]),
@@ -124,6 +130,7 @@ def _job(folder: Path, row: Mapping[str, str]) -> Member:
         status=row["status"],
         choice={key: number_of(value) for key, value in row.items() if key not in _OF_THE_TABLE},
         perplexity=float(row["perplexity"]) if row["perplexity"] else None,
+        bleu=float(row["bleu"]) if row.get("bleu") else None,  # older tables have none
         seconds=float(row["seconds"]) if row["seconds"] else None,
         error=row["error"] or None,
         command=row["command"],
@@ -139,13 +146,25 @@ def _link(run: Path, seen_from: Path) -> str | None:
     return None
 
 
-def _perplexity(run: RunRecord) -> float | None:
+def _last(run: RunRecord, monitor: Monitor) -> float | None:
     """That of all the valid text, or of the last validation for a run that did not come so far."""
-    mean = run.summary.get("valid", {}).get("mean", {}).get("perplexity")
+    mean = run.summary.get("valid", {}).get("mean", {}).get(monitor.figure)
     if mean is not None:
         return float(mean)
-    curve = run.curve("valid/mean/perplexity")
+    curve = run.curve(monitor.name)
     return curve[-1].value if curve else None
+
+
+def _monitor(members: Sequence[Member]) -> Monitor:
+    """What they are compared by: BLEU where all of them translate."""
+    scored = _scored(members, PERPLEXITY)
+    return BLEU if scored and all(member.bleu is not None for member in scored) else PERPLEXITY
+
+
+def _best(members: Sequence[Member], monitor: Monitor) -> Member | None:
+    finished = [member for member in _scored(members, monitor) if member.status == "finished"]
+    best_of = min if monitor.mode == "min" else max
+    return best_of(finished, key=attrgetter(monitor.figure), default=None)
 
 
 def _counts(members: Sequence[Member]) -> str:
@@ -154,17 +173,19 @@ def _counts(members: Sequence[Member]) -> str:
 
 
 def _coordinates(
-    members: Sequence[Member], keys: Sequence[str], best: Member | None
+    members: Sequence[Member], keys: Sequence[str], best: Member | None, monitor: Monitor
 ) -> Plot | None:
     """Only runs with a figure; a single one has nothing to show."""
-    scored = _scored(members)
+    scored = _scored(members, monitor)
     if len(scored) < 2 or not keys:
         return None
     columns = [(key, [member.choice[key] for member in scored]) for key in keys]
-    columns.append(("perplexity", [member.perplexity for member in scored]))
+    name = "BLEU" if monitor == BLEU else monitor.figure
+    columns.append((name, [getattr(member, monitor.figure) for member in scored]))
+    better = "lower" if monitor.mode == "min" else "higher"
     return Plot(
         "Choices and what came of them",
-        "A line a run, through the values it was given to its perplexity; lower is better. "
+        f"A line a run, through the values it was given to its {name}; {better} is better. "
         + ("The best one stands out." if best else ""),
         parallel_coordinates(
             columns, [member.name for member in scored], best.name if best else None
@@ -172,9 +193,10 @@ def _coordinates(
     )
 
 
-def _scored(members: Sequence[Member]) -> list[Member]:
-    """Those with a perplexity that is a number: a diverged run may have an infinite one."""
-    return [m for m in members if m.perplexity is not None and math.isfinite(m.perplexity)]
+def _scored(members: Sequence[Member], monitor: Monitor) -> list[Member]:
+    """Those with a figure that is a number: a diverged run may have an infinite perplexity."""
+    figures = [(member, getattr(member, monitor.figure)) for member in members]
+    return [member for member, x in figures if x is not None and math.isfinite(x)]
 
 
 def _with_run(members: Sequence[Member]) -> list[Member]:
@@ -184,7 +206,8 @@ def _with_run(members: Sequence[Member]) -> list[Member]:
 def _courses(members: Sequence[Member]) -> Iterator[Plot]:
     shown = {_label(member): member.run for member in _with_run(members) if member.run}
     for title, column in (
-        ("Mean perplexity on the valid text", "valid/mean/perplexity"),
+        ("Mean BLEU on the valid text", BLEU.name),
+        ("Mean perplexity on the valid text", PERPLEXITY.name),
         ("Training loss", "train/loss"),
         ("Throughput", "train/tokens_per_second"),
     ):
