@@ -19,15 +19,20 @@ DIRECTIONS = ("de-en", "en-de")
 
 
 @pytest.fixture(scope="module")
-def trained(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def words(prepared: Path) -> tuple[str, ...]:
+    return (
+        *WORDS, "objective=mt", "trainer.max_steps=300", "trainer.val_check_interval=150",
+        "schedule.warmup_steps=10", "optimizer.lr=1e-2", "model.dropout=0",
+        "model.attention_dropout=0", "data.sentence_tokens=400", "data.slots_per_step=1",
+        f"data.dir={crumbs_of(prepared)}",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(words: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that has learned some words of the crumbs, in batches of a size of its own."""
     folder = tmp_path_factory.mktemp("runs") / "mt"
-    call(
-        "xlm-train", *WORDS, "objective=mt", "trainer.max_steps=300",
-        "trainer.val_check_interval=150", "schedule.warmup_steps=10", "optimizer.lr=1e-2",
-        "model.dropout=0", "model.attention_dropout=0", "data.sentence_tokens=400",
-        "data.slots_per_step=1", f"data.dir={crumbs_of(prepared)}", f"run.dir={folder}",
-    ).expect()  # fmt: skip
+    call("xlm-train", *words, f"run.dir={folder}").expect()
     return folder
 
 
@@ -49,6 +54,15 @@ def test_greedy_scores_are_those_of_the_summary(trained: Path, split: str) -> No
     assert {name: found[name] for name in (*DIRECTIONS, "mean")} == told
     assert (found["split"], found["beam"]) == (split, 1)
     assert found["checkpoint"] == summary(trained)["best_checkpoint"]
+
+
+def test_the_precision_of_the_run_gives_its_scores(words: tuple[str, ...], tmp_path: Path) -> None:
+    few = ("trainer.precision=bf16-mixed", "trainer.max_steps=60", "trainer.val_check_interval=60")
+    call("xlm-train", *words, *few, f"run.dir={tmp_path / 'run'}").expect()
+    told = summary(tmp_path / "run")["valid"]
+    found = evaluate(tmp_path / "run", "precision=bf16-mixed")
+    assert {name: found[name] for name in (*DIRECTIONS, "mean")} == told
+    assert evaluate(tmp_path / "run")["de-en"]["nll_nats"] != told["de-en"]["nll_nats"]
 
 
 def test_intervals_are_of_the_sentences(trained: Path) -> None:
@@ -133,7 +147,7 @@ def test_a_checkpoint_file_of_a_run_whose_config_is_gone(trained: Path, tmp_path
 
 # --- what is refused ------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    "words",
+    "given",
     [
         ["suite=bias"],
         ["suite=crosslingual"],
@@ -144,14 +158,14 @@ def test_a_checkpoint_file_of_a_run_whose_config_is_gone(trained: Path, tmp_path
     ],
 )
 def test_keys_of_language_models_are_refused(
-    trained: Path, tmp_path: Path, words: list[str]
+    trained: Path, tmp_path: Path, given: list[str]
 ) -> None:
     file = tmp_path / "text.txt"
     file.write_text("A\n")
-    filled = [word.format(file=file) for word in words]
+    filled = [word.format(file=file) for word in given]
     told = call("xlm-evaluate", f"checkpoint={trained}", *filled).expect(2).stderr
     assert told.startswith(f"xlm-evaluate: {filled[0]}: {trained}")
-    key = words[0].partition("=")[0]
+    key = given[0].partition("=")[0]
     assert told.endswith(
         " is a translation model, scored by translating a split (xlm-translate takes lines of "
         f"text); leave {key}= out\n"

@@ -96,12 +96,8 @@ def translate_pairs(
     if beam == 1:
         made = translate_tensors(model, source, lengths, **between, ratio=1.5, extra=10)
         return sentences(*made), wanted
-    sources, found = sentences(source, lengths), []
-    rows = max(1, len(sources) // beam)  # a hypothesis takes as much memory as a sentence
-    for start in range(0, len(sources), rows):
-        some = sources[start : start + rows]
-        found += translate_batch(model, some, **between, beam=beam, length_penalty=length_penalty)
-    return found, wanted
+    sources, how = sentences(source, lengths), {**between, "length_penalty": length_penalty}
+    return translate_batch(model, sources, **how, beam=beam), wanted
 
 
 def sentences(tokens: Tensor, lengths: Tensor) -> list[list[int]]:
