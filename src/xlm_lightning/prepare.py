@@ -73,6 +73,10 @@ def _check_before_work(config: Prepare, settings: Settings) -> None:
     corpus = config.corpus
     if isinstance(corpus, NewscrawlCorpus | WikipediaCorpus):
         check_languages("corpus.languages", corpus.languages, settings.mode)
+    if isinstance(corpus, NewscrawlCorpus) and corpus.parallel:
+        from data_prep.newstest import check_test_sets
+
+        check_test_sets(corpus.parallel)
     # Own files have no other facts, and text does not depend on the mirror it was fetched from.
     facts = {} if isinstance(corpus, TextCorpus) else _described(corpus)
     facts.pop("base_url", None)
@@ -93,19 +97,7 @@ def find_raw_text(corpus: Corpus, workers: int) -> RawText:
     if isinstance(corpus, SampleCorpus):
         return _sample(corpus, workers)
     if isinstance(corpus, NewscrawlCorpus):
-        from data_prep.download import newscrawl
-
-        return RawText(
-            newscrawl(
-                Path(corpus.folder),
-                corpus.languages,
-                corpus.years,
-                base_url=corpus.base_url,
-                max_lines=corpus.max_lines,
-                valid_lines=corpus.valid_lines,
-                test_lines=corpus.test_lines,
-            )
-        )
+        return RawText(_newscrawl(corpus))
     assert isinstance(corpus, WikipediaCorpus)
     from data_prep.download import wikipedia
 
@@ -120,6 +112,24 @@ def find_raw_text(corpus: Corpus, workers: int) -> RawText:
             workers=workers,
         )
     )
+
+
+def _newscrawl(corpus: NewscrawlCorpus) -> dict[str, dict[str, list[Path]]]:
+    from data_prep.download import newscrawl
+    from data_prep.newstest import fetch_test_sets
+
+    folder = Path(corpus.folder)
+    test_sets = fetch_test_sets(folder, corpus.parallel)  # the smaller ones first
+    files = newscrawl(
+        folder,
+        corpus.languages,
+        corpus.years,
+        base_url=corpus.base_url,
+        max_lines=corpus.max_lines,
+        valid_lines=corpus.valid_lines,
+        test_lines=corpus.test_lines,
+    )
+    return {split: own | test_sets.get(split, {}) for split, own in files.items()}
 
 
 def _sample(corpus: SampleCorpus, workers: int) -> RawText:
@@ -145,7 +155,9 @@ def _sample(corpus: SampleCorpus, workers: int) -> RawText:
 
 def _described(corpus: Corpus) -> dict[str, Any]:
     """Return the corpus's settings without paths: the manifest is the same wherever files lie."""
-    paths = ("folder", "train", "valid", "test", "parallel")
+    paths = ["folder", "train", "valid", "test"]
+    if isinstance(corpus, TextCorpus) or not getattr(corpus, "parallel", None):
+        paths.append("parallel")  # files, or a folder that may have been prepared before there were
     return {key: value for key, value in asdict(corpus).items() if key not in paths}
 
 

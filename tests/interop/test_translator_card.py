@@ -101,6 +101,14 @@ def test_a_model_of_the_hub_that_weights_began_with_is_named(run_copy: Path) -> 
     assert ModelCard.load(run_copy / "README.md").data.base_model == ["owner/name"]
 
 
+def test_test_sets_are_named(run_copy: Path) -> None:
+    corpus = {"name": "newscrawl", "years": [2007], "parallel": {"de-en": {"test": "wmt16"}}}
+    edit_json(run_copy / "provenance.json", lambda content: content["data"].update(corpus=corpus))
+    assert "The corpus `newscrawl` of xlm-lightning (years 2007, de-en test wmt16):" in write_card(
+        run_copy
+    )
+
+
 def test_the_card_of_a_translator_of_parallel_text(words: tuple[str, ...], tmp_path: Path) -> None:
     """With another objective beside it, whose scores stand below those of the translations."""
     run = tmp_path / "run"

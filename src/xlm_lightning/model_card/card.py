@@ -157,6 +157,11 @@ def _corpus(data: Mapping[str, Any]) -> str:
         for key, value in corpus.items()
         if key != "name" and isinstance(value, str | int | float | list)
     ]
+    facts += [
+        f"{pair} {split} {test_set}"
+        for pair, splits in corpus.get("parallel", {}).items()
+        for split, test_set in splits.items()
+    ]
     told = f" ({', '.join(facts)})" if facts else ""
     return f"The corpus `{corpus['name']}` of xlm-lightning{told}:\n"
 

@@ -49,6 +49,7 @@ class NewscrawlCorpus(Corpus):
     max_lines: Annotated[int | None, AtLeast(1)]  # of train text, per language; None: all
     valid_lines: Positive  # taken from the end, per language
     test_lines: Positive
+    parallel: dict[str, Any]  # pair (`de-en`) -> valid and test -> a test set of sacrebleu, wmt16
 
 
 @dataclass
@@ -112,6 +113,7 @@ class Prepare:
             yield f"bpe.{given}={codes or vocab}", f"needs bpe.{lacking}=FILE beside it"
         if isinstance(self.corpus, TextCorpus):
             yield from _text_corpus_conflicts(self.corpus)
+        if isinstance(self.corpus, TextCorpus | NewscrawlCorpus):
             yield from _parallel_conflicts(self.corpus)
             if self.corpus.parallel and self.invalid_utf8 == "skip":
                 yield "invalid_utf8=skip", "would shift lines of parallel text; say replace"
@@ -128,7 +130,14 @@ def _text_corpus_conflicts(corpus: TextCorpus) -> Iterator[Conflict]:
                 yield f"{key}={files}", f"needs corpus.train.{language}=FILE beside it"
 
 
-def _parallel_conflicts(corpus: TextCorpus) -> Iterator[Conflict]:
+def _parallel_conflicts(corpus: TextCorpus | NewscrawlCorpus) -> Iterator[Conflict]:
+    """What is wrong with pairs, with splits, and with what stands for each of them."""
+    if isinstance(corpus, TextCorpus):
+        known, lacking = [*corpus.train], "corpus.train.{}=FILE beside it"
+        allowed, example = ["train", "valid", "test"], "train=[FILE,FILE]"
+    else:
+        known, lacking = corpus.languages, "{} among corpus.languages"
+        allowed, example = ["valid", "test"], "test=wmt16"
     for pair, splits in corpus.parallel.items():
         key = f"corpus.parallel.{pair}"
         languages = pair.split("-")
@@ -136,15 +145,19 @@ def _parallel_conflicts(corpus: TextCorpus) -> Iterator[Conflict]:
             yield key, "must name two languages, as corpus.parallel.de-en"
             continue
         for language in languages:
-            if language not in corpus.train:
-                yield key, f"needs corpus.train.{language}=FILE beside it"
-        if not isinstance(splits, dict) or not {*splits} <= {"train", "valid", "test"}:
-            yield f"{key}={splits}", f"holds splits, such as {key}.train=[FILE,FILE]"
+            if language not in known:
+                yield key, f"needs {lacking.format(language)}"
+        if not isinstance(splits, dict) or not {*splits} <= {*allowed}:
+            yield f"{key}={splits}", f"holds {', '.join(allowed)}, such as {key}.{example}"
             continue
-        for split, files in splits.items():
-            two = isinstance(files, list) and len(files) == 2
-            if not two or not all(isinstance(file, str) and file for file in files):
-                yield (
-                    f"{key}.{split}={files}",
-                    f"must be two files: [text in {languages[0]}, text in {languages[1]}]",
-                )
+        for split, given in splits.items():
+            if isinstance(corpus, TextCorpus) and not _two_files(given):
+                told = f"must be two files: [text in {languages[0]}, text in {languages[1]}]"
+                yield f"{key}.{split}={given}", told
+            if isinstance(corpus, NewscrawlCorpus) and not (given and isinstance(given, str)):
+                yield f"{key}.{split}={given}", "must be a test set of sacrebleu, such as wmt16"
+
+
+def _two_files(given: Any) -> bool:
+    two = isinstance(given, list) and len(given) == 2
+    return two and all(isinstance(file, str) and file for file in given)
