@@ -128,7 +128,7 @@ def test_the_card_of_a_run_that_was_killed_or_robbed(run_copy: Path, lost: str) 
         (run_copy / name).unlink()
     text = write_card(run_copy)
     if "summary.json" in robbed:
-        assert "give that file and its reference to `sacrebleu`" in text
+        assert "`xlm-evaluate checkpoint=RUN split=test` scores them" in text
         assert results(run_copy) == {}
     if "provenance.json" in robbed:
         assert "weights that are not recorded" in text
