@@ -64,7 +64,7 @@ def publish(
             "vocabulary_filter": False,
             "versions": TOOL_VERSIONS,
         },
-        splits={split: _own(languages) for split, languages in splits.items()},
+        splits={split: own for split, languages in splits.items() if (own := _own(languages))},
         parallel=_parallel(splits),
         corpus=dict(corpus.facts),
         limit=_limit(corpus, results),

@@ -73,6 +73,19 @@ def test_parallel_text_changes_nothing_else(
         assert with_pairs[name] == without[name]
 
 
+def test_a_split_of_parallel_text_alone(
+    parallel_files: Any, prepare_small: Any, tmp_path: Path
+) -> None:
+    parallel_files["test"] = {
+        name: paths for name, paths in parallel_files["valid"].items() if "." in name
+    }
+    prepare_small(tmp_path / "out", parallel_files)
+    manifest = Manifest.load(tmp_path / "out")
+    assert set(manifest.splits) == {"train", "valid"}
+    assert set(manifest.parallel) == {"train", "valid", "test"}
+    verify(tmp_path / "out")
+
+
 def test_sides_of_unequal_length_are_refused(
     parallel_files: Any, prepare_small: Any, tmp_path: Path
 ) -> None:
@@ -109,7 +122,7 @@ def test_the_command_takes_the_files_of_a_pair_in_its_order(files: Any, tmp_path
         ("corpus.parallel.de.train=[a,b]", "corpus.parallel.de: must name two languages"),
         ("corpus.parallel.de-fr.train=[a,b]", "needs corpus.train.fr=FILE"),
         ("corpus.parallel.de-en.train=a", "must be two files: [text in de, text in en]"),
-        ("corpus.parallel.de-en.tune=[a,b]", "holds splits"),
+        ("corpus.parallel.de-en.tune=[a,b]", "holds train, valid, test, such as"),
         ("corpus.parallel.de-en.train=[/missing,/missing]", "corpus.parallel.de-en.train"),
     ],
 )
