@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from xlm_lightning.dropout import (
     DropoutMethod,
@@ -53,6 +53,34 @@ def attend(
     return F.scaled_dot_product_attention(
         queries, keys, values, attn_mask=real, dropout_p=dropout, is_causal=causal
     )
+
+
+class Attention(nn.Module):
+    """What self-attention and attention to a source have in common, but for their weights."""
+
+    def __init__(
+        self, heads: int, dropout: float, method: AttentionMethod, dropout_method: DropoutMethod
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.method: AttentionMethod = method
+        self.dropout_method: DropoutMethod = dropout_method
+
+    def attend(
+        self, queries: Tensor, keys: Tensor, values: Tensor, *, causal: bool, real: Tensor | None
+    ) -> Tensor:
+        """See the function of this name; dropout in training only."""
+        return attend(
+            queries,
+            keys,
+            values,
+            causal=causal,
+            real=real,
+            dropout=self.dropout if self.training else 0.0,
+            method=self.method,
+            dropout_method=self.dropout_method,
+        )
 
 
 def real_keys(lengths: Tensor, time: int) -> Tensor:

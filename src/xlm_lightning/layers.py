@@ -8,7 +8,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xlm_lightning.attention import AttentionMethod, attend
+from xlm_lightning.attention import Attention, AttentionMethod
 from xlm_lightning.cache import LayerCache
 from xlm_lightning.compilation import compiled
 from xlm_lightning.dropout import DropoutMethod, dropout
@@ -19,7 +19,7 @@ Activation = Literal["gelu", "relu"]
 NORM_EPS = 1e-12  # torch's default 1e-5 would move log-probabilities by 1e-4
 
 
-class SelfAttention(nn.Module):
+class SelfAttention(Attention):
     """Multi-head self-attention with one fused projection for queries, keys and values."""
 
     def __init__(
@@ -30,11 +30,7 @@ class SelfAttention(nn.Module):
         method: AttentionMethod,
         dropout_method: DropoutMethod,
     ) -> None:
-        super().__init__()
-        self.heads = heads
-        self.dropout = dropout
-        self.method: AttentionMethod = method
-        self.dropout_method: DropoutMethod = dropout_method
+        super().__init__(heads, dropout, method, dropout_method)
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
 
@@ -49,14 +45,7 @@ class SelfAttention(nn.Module):
         qkv = self.qkv(hidden).view(batch, time, 3, self.heads, dim // self.heads)
         qkv = qkv.permute(2, 0, 3, 1, 4)  # (3, batch, heads, time, head_dim)
         if cache is None:
-            context = attend(
-                *qkv.unbind(0),
-                causal=causal,
-                real=real,
-                dropout=self.dropout if self.training else 0.0,
-                method=self.method,
-                dropout_method=self.dropout_method,
-            )
+            context = self.attend(*qkv.unbind(0), causal=causal, real=real)
         else:
             context = cache.attend(qkv)
         output: Tensor = self.out(context.transpose(1, 2).reshape(batch, time, dim))

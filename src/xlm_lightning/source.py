@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from xlm_lightning.attention import AttentionMethod, attend
+from xlm_lightning.attention import Attention, AttentionMethod
 from xlm_lightning.cache import LayerCache, SourceCache
 from xlm_lightning.dropout import DropoutMethod
 
@@ -20,7 +20,7 @@ class Source:
     real: Tensor  # bool (batch, 1, 1, source_time), False where a key is padding
 
 
-class SourceAttention(nn.Module):
+class SourceAttention(Attention):
     """Multi-head attention to a source; one fused projection for its keys and values."""
 
     def __init__(
@@ -31,11 +31,7 @@ class SourceAttention(nn.Module):
         method: AttentionMethod,
         dropout_method: DropoutMethod,
     ) -> None:
-        super().__init__()
-        self.heads = heads
-        self.dropout = dropout
-        self.method: AttentionMethod = method
-        self.dropout_method: DropoutMethod = dropout_method
+        super().__init__(heads, dropout, method, dropout_method)
         self.query = nn.Linear(dim, dim)
         self.keys_values = nn.Linear(dim, 2 * dim)
         self.out = nn.Linear(dim, dim)
@@ -54,15 +50,7 @@ class SourceAttention(nn.Module):
             context = cache.source.attend(queries)
         else:
             assert source is not None, "this model reads a source"
-            context = attend(
-                queries,
-                *self._project(source),
-                causal=False,
-                real=source.real,
-                dropout=self.dropout if self.training else 0.0,
-                method=self.method,
-                dropout_method=self.dropout_method,
-            )
+            context = self.attend(queries, *self._project(source), causal=False, real=source.real)
         output: Tensor = self.out(context.transpose(1, 2).flatten(2))
         return output
 
