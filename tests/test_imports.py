@@ -84,7 +84,7 @@ ALLOWED: dict[str, set[str]] = {
     "recall": ERRORS,
     "config_files": {"recall"},
     "reporting": FILES
-    | {"bleu", "config_files", "recall", "run_folder", "wording", ""},  # "": the version
+    | {"bleu", "config_files", "monitor", "recall", "run_folder", "wording", ""},  # "": the version
     "report": FILES | {"reporting", "schema"},
     "word_map": {"text"},
     "provenance": {"manifest"},
@@ -97,13 +97,15 @@ ALLOWED: dict[str, set[str]] = {
     "sharding": {"model", "translator"},
     "task": ERRORS
     | {"checkpoint", "flops", "model", "objectives", "optim", "perplexity", "sharding"}
-    | {"streaming", "translator"},
-    "translation_task": {"generation", "streaming", "task", "translation_scores", "translator"},
+    | {"monitor", "streaming", "translator"},
+    "monitor": set(),
+    "translation_task": {"generation", "monitor", "streaming", "task"}
+    | {"translation_scores", "translator"},
     "beginning": RUN | {"compilation", "machine", "streaming", "translator", "warm_start"},
     "data": ERRORS | {"callbacks", "manifest", "streaming"},
     "metrics_csv": FILES,
     "flops": set(),
-    "dashboards": ERRORS | {"dashboards", "recall", "task"},
+    "dashboards": ERRORS | {"dashboards", "monitor", "recall", "task"},
     "loggers": ERRORS | {"dashboards", "metrics_csv", "run_folder", "schema", "sweep"},
     "callbacks": ERRORS
     | {
@@ -125,7 +127,7 @@ ALLOWED: dict[str, set[str]] = {
     | {"checkpoint_writer", "launch", "machine", "streaming"}
     | {"translation_scores", "translation_task", "translator"},
     "run_callbacks": RUN
-    | {"callbacks", "checkpoint_writer", "energy_meter", "streaming", "translation_task"},
+    | {"callbacks", "checkpoint_writer", "energy_meter", "monitor", "streaming"},
     "train": RUN
     | {"assembly", "beginning", "callbacks", "closing", "launch", "loggers", "machine"}
     | {"provenance", "report", "run_callbacks", "sharding", "slurm", "streaming"}
@@ -151,6 +153,7 @@ ALLOWED: dict[str, set[str]] = {
         "compose",
         "launch",
         "legality",
+        "monitor",
         "overrides",
         "report",
         "run_id",
