@@ -166,7 +166,9 @@ def test_an_archive_writes_nowhere_but_where_its_text_goes(
     assert [path.name for path in (tmp_path / "raw").iterdir()] == ["small16.test.tgz"]
 
 
-@pytest.mark.parametrize("content", [b"no archive", gzip.compress(b"x" * 2000)])
+@pytest.mark.parametrize(
+    "content", [b"no archive", gzip.compress(b"x" * 2000)], ids=["no archive", "no tar inside"]
+)
 def test_what_is_no_archive_is_named(
     remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
