@@ -220,10 +220,19 @@ def check_folder(out: Path) -> None:
 
 
 def _discard(out: Path, *, remove_folder: bool) -> None:
-    for name in (*SPLITS, WORK_NAME):
+    for name in SPLITS:
         shutil.rmtree(out / name, ignore_errors=True)
     for name in ("codes", "vocab", INPUTS_NAME):
         (out / name).unlink(missing_ok=True)
     if remove_folder:
-        with suppress(OSError):  # somebody has come meanwhile, who will find the same mistake
+        # At once: who comes between the end of `.work` and that of the folder would take it for one
+        # that the user has made, and leave it.
+        gone = out.with_name(f"{TEMPORARY_PREFIX}{out.name}-{uuid.uuid4().hex}")
+        with suppress(OSError):
+            out.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
+            return
+    shutil.rmtree(out / WORK_NAME, ignore_errors=True)
+    if remove_folder:
+        with suppress(OSError):
             out.rmdir()
