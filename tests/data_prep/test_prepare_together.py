@@ -104,21 +104,41 @@ def shares(said: str) -> list[int]:
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_two_processes_share_the_work(tmp_path, files, prepare_small, workers):
+def test_two_processes_at_once(tmp_path, files, prepare_small, workers):
     out = tmp_path / "out"
     begin = tmp_path / "begin"
     together = [start(tmp_path, files, begin, workers=workers) for _ in range(2)]
     wait_until(lambda: len(list(tmp_path.glob("begin.*"))) == 2)
     begin.touch()
-    said = end(together)
+    end(together)
     prepare_small(tmp_path / "alone", files)
-    shards = len(list((tmp_path / "alone").glob("*/*.bin")))
-    for each in said:
-        assert len(shares(each)) == 2
-        assert sum(shares(each)) == shards
     assert tree(out) == tree(tmp_path / "alone")
     assert manifest_sha256(out) == manifest_sha256(tmp_path / "alone")
     verify(out)
+
+
+def test_two_processes_share_the_work(tmp_path, files, prepare_small):
+    """One finds every other piece claimed, and is stopped; another makes those pieces."""
+    prepare_small(tmp_path / "alone", files)
+    shards = [path.relative_to(tmp_path / "alone") for path in (tmp_path / "alone").glob("*/*.bin")]
+    work = tmp_path / "out" / ".work"
+    locks = [(work / shard).with_suffix(".lock") for shard in sorted(shards)[1::2]]
+    claimed = [claim(lock) for lock in locks]
+    one = start(tmp_path, files)
+    rest = len(shards) - len(claimed)
+    wait_until(
+        lambda: sum((work / shard).with_suffix(".json").exists() for shard in shards) == rest, one
+    )
+    one.send_signal(signal.SIGSTOP)
+    for held in claimed:
+        assert held is not None
+        held.release()
+    said = end([start(tmp_path, files)])
+    one.send_signal(signal.SIGCONT)
+    said += end([one])
+    for each in said:
+        assert sorted(shares(each)) == sorted([len(claimed), rest]), each
+    assert tree(tmp_path / "out") == tree(tmp_path / "alone")
 
 
 @pytest.mark.parametrize("stage", [pytest.param("counted/train", marks=pytest.mark.slow), "train"])
