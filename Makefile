@@ -15,8 +15,8 @@ train: setup ## Prepare the embedded corpus, train on it, evaluate, write sample
 	@$(BIN)/python -c 'import json; print(json.load(open("$(VENV)/summary.json"))["run_dir"])'
 
 table2: setup ## What translation should start from: two language models and 27 translators, their BLEU
-	@$(BIN)/xlm-train experiment=sample run.dir=outputs/table2/clm > /dev/null
-	@$(BIN)/xlm-train experiment=sample_mlm data.stream_length=32 trainer.max_steps=4000 run.dir=outputs/table2/mlm > /dev/null
+	@$(BIN)/xlm-train experiment=sample_pretrain_clm run.dir=outputs/table2/clm > /dev/null
+	@$(BIN)/xlm-train experiment=sample_pretrain_mlm run.dir=outputs/table2/mlm > /dev/null
 	@$(BIN)/xlm-train -m sweep=table2 experiment=sample_unmt sweep.name=table2 sweep.n_jobs=2 > /dev/null
 	@cat outputs/sweeps/table2/table2.md
 

@@ -13,7 +13,7 @@ from xlm_lightning.text.vocabulary import SPECIALS, Vocabulary
 from xlm_lightning.trained import TrainedModel
 
 _BY_WORD = ("tokens.weight", "output_bias", "output_weight")
-_MUST_AGREE = ("layers", "dim", "heads", "activation", "language_embeddings", "tied_output")
+_MUST_AGREE = ("layers", "dim", "heads", "activation", "tied_output")
 
 
 @torch.no_grad()
@@ -31,7 +31,7 @@ def warm_start(
     own, given = model.state_dict(), source.model.state_dict()
     known = _matches(languages, source.languages)
     if "languages.weight" in own and "languages.weight" not in given:
-        known = {}  # a model of one language has no row for it
+        known = {}  # a model of one language, or one that is told none, has no rows for them
     positions = list(range(min(model.max_positions, source.model.max_positions)))
     for name, tensor in own.items():
         if name in _BY_WORD:
@@ -56,6 +56,8 @@ def _check_shape(model: XLM, source: TrainedModel) -> None:
     differing = [
         f"{key} {ours[key]} / {theirs[key]}" for key in _MUST_AGREE if ours[key] != theirs[key]
     ]
+    if theirs["language_embeddings"] and not ours["language_embeddings"]:  # it relies on them
+        differing.append("language_embeddings False / True")
     fixed = "fixed_sinusoidal"
     if ours["position_init"] == fixed and theirs["position_init"] != fixed:  # frozen: of no use
         differing.append(f"position_init {fixed} / {theirs['position_init']}")

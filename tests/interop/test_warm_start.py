@@ -110,6 +110,19 @@ def test_to_and_from_one_language(exported: Exported) -> None:
     assert torch.equal(model.languages.weight, fresh.languages.weight)
 
 
+def test_from_one_that_was_told_no_language(exported: Exported) -> None:
+    """What two languages have in common is learned better without; a decoder needs them."""
+    vocabulary = exported.trained.load_text_model().vocabulary
+    untold = new_model(vocabulary, LANGUAGES, language_embeddings=False)
+    source = replace(exported.trained, model=untold)
+    model, fresh = (new_model(vocabulary, LANGUAGES) for _ in range(2))
+    report = warm_start(model, vocabulary, LANGUAGES, source)
+    assert report.endswith("; new: de, en")
+    assert torch.equal(model.languages.weight, fresh.languages.weight)
+    assert torch.equal(model.tokens.weight, untold.tokens.weight)
+    assert torch.equal(model.layers[1].expand.weight, untold.layers[1].expand.weight)
+
+
 @pytest.mark.parametrize("kind", ["folder", "original"])
 def test_a_run_that_starts_from_it(
     exported: Exported, prepared_text: Path, tmp_path: Path, kind: str
