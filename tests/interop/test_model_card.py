@@ -130,6 +130,21 @@ def test_no_path_of_the_machine_leaves_the_run_folder(run_folder: Path, tmp_path
         assert str(run_folder.parent.parent) not in text
 
 
+@pytest.mark.parametrize(
+    ("source", "told"), [("owner/name", "owner/name"), ("{folder}", None), ("runs/of/mine", None)]
+)
+def test_only_a_model_of_the_hub_is_linked_to(
+    run_copy: Path, tmp_path: Path, source: str, told: str | None
+) -> None:
+    config = run_copy / "config.yaml"
+    given = f"init_from: {source.format(folder=tmp_path)}"
+    text, found = re.subn(r"\binit_from: .*", given, config.read_text())
+    assert found == 1
+    config.write_text(text)
+    export(run_copy, tmp_path / "out")
+    assert ModelCard.load(tmp_path / "out" / "README.md").data.base_model == told
+
+
 def test_energy_and_suites_stand_in_the_card(run_copy: Path, tmp_path: Path) -> None:
     amounts = {"kwh": 0.5, "cpu_kwh": 0.1, "ram_kwh": 0.1, "gpu_kwh": 0.3, "kg_co2eq": 0.19}
     rates = {"kwh_per_million_tokens": 2.0, "seconds": 5400.0, "country": "DEU"}

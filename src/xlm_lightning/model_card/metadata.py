@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -55,19 +56,24 @@ def _language_model(trained: TrainedModel, record: Mapping[str, Any]) -> dict[st
         "library_name": "transformers",
         "pipeline_tag": TASKS[trained.objective],
         "tags": ["xlm", "cross-lingual", trained.objective],
-        "base_model": source if source is not None and "/" in source else None,
+        "base_model": next(iter(_hub_names([source])), None),
     }
 
 
 def _translator(trained: TrainedTranslator, record: Mapping[str, Any]) -> dict[str, Any]:
-    sources = {source for source in begun_from(record).values() if source is not None}
     return {
         "library_name": "xlm-lightning",
         "pipeline_tag": TASKS["mt"],
         "tags": ["translation", "xlm", "cross-lingual", *objectives_of(trained)],
         "metrics": list(TRANSLATION_METRICS),
-        "base_model": sorted(filter(_HUB_NAME.fullmatch, sources)) or None,
+        "base_model": _hub_names(begun_from(record).values()) or None,
     }
+
+
+def _hub_names(sources: Iterable[str | None]) -> list[str]:
+    """Models that weights began from, as far as they have a page to link to: a folder has none."""
+    given = {source for source in sources if source is not None and not Path(source).exists()}
+    return sorted(filter(_HUB_NAME.fullmatch, given))
 
 
 def scores(
