@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -121,6 +122,24 @@ def test_from_one_that_was_told_no_language(exported: Exported) -> None:
     assert torch.equal(model.languages.weight, fresh.languages.weight)
     assert torch.equal(model.tokens.weight, untold.tokens.weight)
     assert torch.equal(model.layers[1].expand.weight, untold.layers[1].expand.weight)
+
+
+def test_a_decoder_hears_languages_that_are_new(exported: Exported) -> None:
+    """Trained words are larger than a first draw, of which a decoder would hear nothing."""
+    vocabulary = exported.trained.load_text_model().vocabulary
+    large = copy.deepcopy(exported.trained.model)
+    large.tokens.weight.data.mul_(20)
+    source = replace(exported.trained, model=large)
+    languages = ["cs", *LANGUAGES]
+    decoder, fresh = (new_model(vocabulary, languages, reads_source=True) for _ in range(2))
+    warm_start(decoder, vocabulary, languages, source)
+    own, drawn = decoder.languages.weight.data, fresh.languages.weight.data
+    assert torch.equal(own[1:], large.languages.weight)
+    torch.testing.assert_close(own[0] / own[0].norm(), drawn[0] / drawn[0].norm())
+    torch.testing.assert_close(own[0].std(), large.tokens.weight[len(SPECIALS) :].std())
+    once = own.clone()
+    warm_start(decoder, vocabulary, languages, source)  # as where encoder and decoder share it
+    torch.testing.assert_close(decoder.languages.weight.data, once)
 
 
 @pytest.mark.parametrize("kind", ["folder", "original"])
