@@ -24,8 +24,8 @@ def warm_start(
 
     A decoder must hear from the start in which language it is to write. Beside words that training
     has enlarged, a first draw is too faint for that: from a causal model that was told no language
-    2 of 3 translators learned to copy their source, 0 of 3 since new languages are as large as
-    words there. (An encoder can do without.)
+    2 of 3 translators learned to copy their source, 0 of 3 since new languages are half as large as
+    words there (as large: 0 of 3, but worse by 0 to 6 BLEU). An encoder can do without.
 
     Returns a line that tells how much was matched. Raises `UserError` with the keys that differ
     when the two have not the same shape.
@@ -46,7 +46,8 @@ def warm_start(
             if known:
                 _copy_rows(tensor, given[name], known)
             if new and model.arguments.get("reads_source"):
-                tensor[new] *= given["tokens.weight"][len(SPECIALS) :].std() / tensor[new].std()
+                size = given["tokens.weight"][len(SPECIALS) :].std() / 2
+                tensor[new] *= size / tensor[new].std()
         elif name == "positions.weight":
             _copy_rows(tensor, given[name], {place: place for place in positions})
         elif name in given:  # not the attention of a decoder to its source, which is new

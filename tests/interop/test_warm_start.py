@@ -136,7 +136,7 @@ def test_a_decoder_hears_languages_that_are_new(exported: Exported) -> None:
     own, drawn = decoder.languages.weight.data, fresh.languages.weight.data
     assert torch.equal(own[1:], large.languages.weight)
     torch.testing.assert_close(own[0] / own[0].norm(), drawn[0] / drawn[0].norm())
-    torch.testing.assert_close(own[0].std(), large.tokens.weight[len(SPECIALS) :].std())
+    torch.testing.assert_close(own[0].std(), 0.5 * large.tokens.weight[len(SPECIALS) :].std())
     once = own.clone()
     warm_start(decoder, vocabulary, languages, source)  # as where encoder and decoder share it
     torch.testing.assert_close(decoder.languages.weight.data, once)
