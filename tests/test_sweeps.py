@@ -152,7 +152,8 @@ def test_a_job_that_is_killed_does_not_stop_the_others(
         stdout, stderr = sweep.communicate(timeout=120)
     assert sweep.returncode == 1
     assert re.search(r"^0 +5000 +failed: SIGKILL$", stderr, re.MULTILINE)
-    assert re.search(r"^1 +2 +[\d.]+ +de=[\d.]+ en=[\d.]+ +finished$", stderr, re.MULTILINE)
+    finished = r"^1 +2 +perplexity [\d.]+ +de=[\d.]+ en=[\d.]+ +finished$"
+    assert re.search(finished, stderr, re.MULTILINE)
     assert json.loads(stdout.splitlines()[-1])["best"]["job"] == 1
 
 

@@ -19,7 +19,7 @@ SWEEP_PID = "XLM_SWEEP_PID"  # environment: the process with which a job ends
 Status = Literal["finished", "stopped", "pruned", "failed", "not run"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Ending:
     """What came of a job."""
 
@@ -47,7 +47,7 @@ class Ending:
         return "" if self.perplexity is None else f"perplexity {self.perplexity:.3f}"
 
 
-NOT_RUN = Ending("not run")
+NOT_RUN = Ending(status="not run")
 
 
 def tell_sweep(answer: Mapping[str, Any]) -> None:

@@ -137,7 +137,7 @@ def _run_all(jobs: Jobs, table: Table, n_jobs: int, start: Start) -> None:
 def _next_runnable(jobs: Jobs, table: Table) -> Job | None:
     """A proposal that contradicts itself fails without a process."""
     while (job := jobs.next()) is not None and job.complaint is not None:
-        _end(jobs, table, job, Ending("failed", 2, error=job.complaint))
+        _end(jobs, table, job, Ending(status="failed", exit_code=2, error=job.complaint))
     return job
 
 

@@ -64,7 +64,7 @@ class SlurmJob:
         if self._signalled:
             return self._ending(-signal.SIGTERM)
         error = f"SLURM job {self._id} has gone without an answer"
-        return Ending("failed", 1, None, None, None, None, error)
+        return Ending(status="failed", exit_code=1, error=error)
 
     def send(self, number: int) -> None:
         """Whatever the signal: a job in the queue is cancelled, a running one stops and saves."""
