@@ -30,7 +30,9 @@ def test_a_killed_run_ends_as_an_undisturbed_one() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [(), ("trainer.precision=bf16-mixed", "data.workers=2")])
+@pytest.mark.parametrize(
+    "words", [(), ("trainer.precision=bf16-mixed", "data.workers=2"), ("objective=unmt",)]
+)
 @pytest.mark.parametrize(("ranks", "kills"), [("1", "5"), ("2", "3")])
 def test_many_kills(ranks: str, kills: str, words: tuple[str, ...]) -> None:
     done = run_program("kills.py", "--kills", kills, "--ranks", ranks, "--seed", "5", *words)
