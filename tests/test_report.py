@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,39 @@ def test_translators_are_compared_by_bleu_unless_other_models_stand_beside() -> 
     mixed = page((3.0, None), (5.0, 31.25))
     assert re.search(r"best run</span><b>run 0</b>.*mean perplexity 3.000", mixed)
     assert "BLEU" not in mixed.partition("<body")[2]
+
+
+def test_paths_are_shown_from_where_they_part() -> None:
+    sources = {"a": None, "b": "outputs/table2/clm", "c": "outputs/table2/mlm", "d": "xlm"}
+    members = [
+        Member(name, "finished", {"model.init_from": source}, 3.0, None, seconds=1.0)
+        for name, source in sources.items()
+    ]
+    assert _shown(members) == {"a": "null", "b": "clm", "c": "mlm", "d": "xlm"}
+    apart = [replace(member, choice={"data.dir": f"{member.name}/"}) for member in members]
+    assert _shown(apart) == {name: f"{name}/" for name in "abcd"}
+
+
+def _shown(members: list[Member]) -> dict[str, str]:
+    """The one choice of each member, as it stands before its perplexity."""
+    return dict(re.findall(r"\b([abcd]) (\S+) 3.000", text_of(group_page("a sweep", members))))
+
+
+def test_figures_that_are_far_apart_have_a_logarithmic_scale_but_bleu() -> None:
+    rows = [
+        {"step": 1.0, "valid/mean/perplexity": 900.0, "valid/mean/bleu": 0.3},
+        {"step": 2.0, "valid/mean/perplexity": 3.0, "valid/mean/bleu": 30.0},
+    ]
+    run = replace(
+        a_run(1, 1, 3.0),
+        summary={"status": "finished"},
+        provenance={"precision": {"asked": "auto", "used": "32-true"}},
+        rows=rows,
+    )
+    page = group_page("a", [Member("a", "finished", {"seed": 1}, 3.0, 30.0, seconds=1.0, run=run)])
+    axes = [json.loads(spec)["layer"][0]["encoding"]["y"] for spec in specs_of(page)]
+    scales = {axis["title"]: axis["scale"].get("type", "plain") for axis in axes}
+    assert scales == {"BLEU": "plain", "perplexity": "log"}
 
 
 @pytest.mark.slow

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,7 @@ def compared_members(folders: Sequence[Path], report: Path) -> list[Member]:
 
 def group_page(title: str, members: Sequence[Member]) -> str:
     """Return the HTML of a report on several runs."""
+    members = _with_short_paths(members)
     monitor = _monitor(members)
     best = _best(members, monitor)
     keys = list(members[0].choice)
@@ -144,6 +146,24 @@ def _link(run: Path, seen_from: Path) -> str | None:
     if report.is_file() and report.is_relative_to(seen_from.absolute()):
         return report.relative_to(seen_from.absolute()).as_posix()
     return None
+
+
+def _with_short_paths(members: Sequence[Member]) -> list[Member]:
+    """Paths that one key was given are shown from where they part."""
+    folders = {}
+    for key in members[0].choice:
+        values = [str(member.choice[key]) for member in members]
+        levels = zip(*(value.split("/")[:-1] for value in values if "/" in value), strict=False)
+        shared = takewhile(lambda names: len(set(names)) == 1, levels)
+        folders[key] = "".join(f"{names[0]}/" for names in shared)
+    return [
+        replace(member, choice={key: _below(folders[key], x) for key, x in member.choice.items()})
+        for member in members
+    ]
+
+
+def _below(folder: str, value: Any) -> Any:
+    return value.removeprefix(folder) or value if isinstance(value, str) else value
 
 
 def _last(run: RunRecord, monitor: Monitor) -> float | None:
@@ -205,18 +225,18 @@ def _with_run(members: Sequence[Member]) -> list[Member]:
 
 def _courses(members: Sequence[Member]) -> Iterator[Plot]:
     shown = {_label(member): member.run for member in _with_run(members) if member.run}
-    for title, column in (
-        ("Mean BLEU on the valid text", BLEU.name),
-        ("Mean perplexity on the valid text", PERPLEXITY.name),
-        ("Training loss", "train/loss"),
-        ("Throughput", "train/tokens_per_second"),
+    for title, what, column in (
+        ("Mean BLEU on the valid text", "BLEU", BLEU.name),
+        ("Mean perplexity on the valid text", "perplexity", PERPLEXITY.name),
+        ("Training loss", "loss", "train/loss"),
+        ("Throughput", "tokens per second", "train/tokens_per_second"),
     ):
         series = {name: run.curve(column) for name, run in shown.items()}
         values = [point.value for curve in series.values() for point in curve]
         if values:
-            what = column.rpartition("/")[2].replace("_", " ")
             far_apart = min(values) > 0 and max(values) > FAR_APART * min(values)
-            spec = plots.curves(series, what, logarithmic=far_apart, legend=False)
+            logarithmic = far_apart and column != BLEU.name  # which is a share already
+            spec = plots.curves(series, what, logarithmic=logarithmic, legend=False)
             yield Plot(title, "", spec)
 
 
