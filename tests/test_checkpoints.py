@@ -17,6 +17,7 @@ from crumbs import crumbs_of
 from in_process import call
 from training import WORDS
 
+from xlm_lightning.callbacks.best_checkpoint import BestCheckpoint
 from xlm_lightning.callbacks.last_checkpoint import LastCheckpoint
 from xlm_lightning.checkpoint import newest_whole, resume_point, sha256_file
 from xlm_lightning.checkpoint_writer import CheckpointWriter
@@ -62,6 +63,20 @@ def flip_a_bit(file: Path, byte: int) -> None:
 
 
 # --- what is kept ---------------------------------------------------------------------------------
+def test_the_keeper_of_the_best_remembers_a_worse_validation(tmp_path: Path) -> None:
+    """All that it saves: a resumed run whose last validation is not its best one ends alike."""
+    best, score = tmp_path / "best-00000004.ckpt", torch.tensor(5.0)
+    best.touch()
+    keeper = BestCheckpoint(tmp_path, monitor="bleu", mode="max", save_top_k=1)
+    keeper.best_k_models = {str(best): score}
+    keeper.best_model_path = keeper.kth_best_model_path = str(best)
+    keeper.best_model_score = keeper.kth_value = score
+    keeper.current_score = torch.tensor(3.0)
+    other = BestCheckpoint(tmp_path, monitor="bleu", mode="max", save_top_k=1)
+    other.load_state_dict(keeper.state_dict())
+    assert other.state_dict() == keeper.state_dict()
+
+
 def test_the_newest_ones_stay_each_with_its_hash(finished: Path) -> None:
     assert steps_of(finished) == [9, 12]
     last = finished / "checkpoints" / "last.ckpt"

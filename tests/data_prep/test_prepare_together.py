@@ -331,8 +331,9 @@ def test_random_kills_change_nothing(tmp_path, files, prepare_small):
     seed = int.from_bytes(os.urandom(4), "big")
     print("seed", seed)
     rng = random.Random(seed)
-    kills = 0
+    kills = rounds = 0
     while kills < 20:
+        rounds += 1
         processes = [start(tmp_path, files, workers=rng.choice([0, 2])) for _ in range(3)]
         out = tmp_path / "out"
         while not (out / "manifest.json").exists() and kills < 20:
@@ -345,4 +346,4 @@ def test_random_kills_change_nothing(tmp_path, files, prepare_small):
             processes[victim] = start(tmp_path, files, workers=rng.choice([0, 2]))
         end(processes)
         assert tree(out) == tree(tmp_path / "alone")
-        out.rename(tmp_path / f"out-{kills}")
+        out.rename(tmp_path / f"out-{rounds}")

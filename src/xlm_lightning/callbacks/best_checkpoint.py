@@ -37,6 +37,7 @@ class BestCheckpoint(ModelCheckpoint):
         super().load_state_dict(
             {**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath}
         )
+        self.current_score = state_dict["current_score"]  # which Lightning saves and forgets
 
     def _here(self, path: str) -> str:
         assert self.dirpath is not None
