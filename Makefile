@@ -29,6 +29,7 @@ test-slow: setup ## Run the long tests (an hour at most)
 chaos: setup ## Kill runs, damage files, send signals, compare to the bit (two hours); prints tables
 	@$(BIN)/python tests/chaos/kills.py --kills 130 --ranks 1
 	@$(BIN)/python tests/chaos/kills.py --kills 70 --ranks 2
+	@$(BIN)/python tests/chaos/kills.py --kills 20 --ranks 1 2 objective=unmt
 	@$(BIN)/python tests/chaos/combinations.py --kills 3
 	@$(BIN)/python tests/chaos/full_disk.py --count 100
 	@$(BIN)/python tests/chaos/flips.py --count 1000
