@@ -188,19 +188,19 @@ def test_translators_are_compared_by_bleu_unless_other_models_stand_beside() -> 
 
 
 def test_paths_are_shown_from_where_they_part() -> None:
-    sources = {"a": None, "b": "outputs/table2/clm", "c": "outputs/table2/mlm", "d": "xlm"}
+    assert _shown(None, "outputs/table2/clm", "outputs/table2/mlm") == ["null", "clm", "mlm"]
+    assert _shown("outputs/runs/clm", "outputs/clm") == ["runs/clm", "clm"]
+    for apart in (("clm", "outputs/clm"), ("a/", "b/"), ("a/", "a/")):
+        assert _shown(*apart) == [*apart]
+
+
+def _shown(*sources: str | None) -> list[str]:
+    """The one choice of each of several members, as it stands before its perplexity."""
     members = [
-        Member(name, "finished", {"model.init_from": source}, 3.0, None, seconds=1.0)
-        for name, source in sources.items()
+        Member(f"run{i}", "finished", {"model.init_from": source}, 3.0, None, seconds=1.0)
+        for i, source in enumerate(sources)
     ]
-    assert _shown(members) == {"a": "null", "b": "clm", "c": "mlm", "d": "xlm"}
-    apart = [replace(member, choice={"data.dir": f"{member.name}/"}) for member in members]
-    assert _shown(apart) == {name: f"{name}/" for name in "abcd"}
-
-
-def _shown(members: list[Member]) -> dict[str, str]:
-    """The one choice of each member, as it stands before its perplexity."""
-    return dict(re.findall(r"\b([abcd]) (\S+) 3.000", text_of(group_page("a sweep", members))))
+    return re.findall(r"\brun\d (\S+) 3.000", text_of(group_page("a sweep", members)))
 
 
 def test_figures_that_are_far_apart_have_a_logarithmic_scale_but_bleu() -> None:

@@ -44,9 +44,9 @@ import xlm_lightning.train as _imported_before_the_forks  # noqa: F401
 from xlm_lightning import cli
 
 STEPS, EVERY = 60, 5
-# A save waits for the write before it, so a kill costs fewer than two intervals; where a write is
-# done within a step, no more than one interval and a step.
-MOST_REDONE = 2 * EVERY
+# A kill costs an interval and a step at most. Inside a write it costs what was done meanwhile, too:
+# at most another interval, since a save waits for the write before it.
+MOST_REDONE, MOST_REDONE_INSIDE_A_WRITE = EVERY + 1, 2 * EVERY
 MARK = "XLM_CHAOS_MARK"  # in the environment of every process of a run
 PATIENCE_SECONDS = 120.0
 Target = Literal["all", "rank 0", "rank 1"]
@@ -206,13 +206,14 @@ def disturbed(
     """Start a run, kill it, start it again, until it ends by itself or has been killed enough."""
     tally.runs += 1
     killed_at: int | None = None  # the last step logged before an effective kill
+    most_redone = MOST_REDONE
     while True:
         training = Training(words, folder, sabotage)
         began = last_step(folder)
         if killed_at is not None:
             began = _resumed_at(training)
             tally.redone.append(killed_at - began)
-            if killed_at - began > MOST_REDONE:
+            if killed_at - began > most_redone:
                 tally.faults.append(f"{folder.name}: {killed_at - began} steps are done again")
         if tally.effective >= kills:
             _gone(training, PATIENCE_SECONDS)
@@ -228,7 +229,9 @@ def disturbed(
         if any(folder.glob("checkpoints/step-*.ckpt")) and not _is_done(folder):
             killed_at = last_step(folder)
             tally.effective += 1
-            tally.inside_a_write += _is_writing(folder)
+            inside = _is_writing(folder)
+            tally.inside_a_write += inside
+            most_redone = MOST_REDONE_INSIDE_A_WRITE if inside else MOST_REDONE
         if not _gone(training, 30.0):
             tally.faults.append(f"{folder.name}: processes stayed after a kill of {target}")
             for pid in training.processes():

@@ -152,8 +152,8 @@ def _with_short_paths(members: Sequence[Member]) -> list[Member]:
     """Paths that one key was given are shown from where they part."""
     folders = {}
     for key in members[0].choice:
-        values = [str(member.choice[key]) for member in members]
-        levels = zip(*(value.split("/")[:-1] for value in values if "/" in value), strict=False)
+        values = [str(x) for member in members if (x := member.choice[key]) not in (None, "null")]
+        levels = zip(*(value.split("/")[:-1] for value in values), strict=False)
         shared = takewhile(lambda names: len(set(names)) == 1, levels)
         folders[key] = "".join(f"{names[0]}/" for names in shared)
     return [
